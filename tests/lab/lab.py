@@ -7,6 +7,7 @@ inside sees its own /etc/resolv.conf, /etc/hosts, /etc/nsswitch.conf and /etc/ss
 
 import contextlib
 import functools
+import http.client
 import os
 import pwd
 import shutil
@@ -30,7 +31,8 @@ OTHER4, OTHER6 = "10.53.0.20", "fd00:53::20"  # somebody else's host
 ADDRESSES = (AUTH4, AUTH6, RESOLVER4, RESOLVER6, FAULT4, FAULT6, SECOND4, SECOND6, MAIL4, MAIL6, OTHER4, OTHER6)
 
 PATIENCE = 60.0  # seconds that anything may take on a busy machine before we call it broken
-PASSED_ON = ("PATH", "TERM", "NO_COLOR", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "MALLOC_PERTURB_")
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PASSED_ON = ("TERM", "NO_COLOR", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "MALLOC_PERTURB_")
 
 
 class LabError(Exception):
@@ -48,7 +50,7 @@ def wait_until(condition, what: str, timeout: float = PATIENCE, step: float = 0.
         time.sleep(step)
 
 
-def stop_process(process: subprocess.Popen, patience: float = 10) -> int:
+def stop_process(process: subprocess.Popen, patience: float = 3) -> int:
     """Ends the process and its group: SIGTERM, then SIGKILL. It leads a group of its own, as everything started by popen does."""
     for number, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, PATIENCE)):
         if process.poll() is None:
@@ -87,7 +89,7 @@ class Lab:
         try:
             self._files()
             self._keeper = subprocess.Popen(
-                ["/usr/bin/python3", keeper.__file__, str(self.dir), "keep" if self.keep else "remove"],
+                ["/usr/bin/python3", "-I", keeper.__file__, str(self.dir), "keep" if self.keep else "remove"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
             )
             if self._keeper.stdout.readline() != b"ready\n":
@@ -180,7 +182,7 @@ class Lab:
     def environment(self, env: dict | None = None) -> dict[str, str]:
         """A small clean environment, without the proxies and locale of whoever runs the tests."""
         base = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        base |= {"HOME": str(self.dir / "home"), "TMPDIR": str(self.dir / "tmp"), "LANG": "C.UTF-8"}
+        base |= {"PATH": SYSTEM_PATH, "HOME": str(self.dir / "home"), "TMPDIR": str(self.dir / "tmp"), "LANG": "C.UTF-8"}
         return base | {name: str(value) for name, value in (env or {}).items()}
 
     def popen(self, command, *, env=None, user=None, cwd=None, **options) -> subprocess.Popen:
@@ -237,8 +239,6 @@ class Lab:
     def http(self, address: str, port: int, method: str, path: str, *, host=None, body: bytes | None = None, tls: ssl.SSLContext | None = None,
              headers: dict | None = None, unix: Path | None = None) -> tuple[int, bytes]:
         """One HTTP/1.1 request inside, over TCP, TLS or a unix socket: status and body."""
-        import http.client
-
         connection = http.client.HTTPConnection(host or address, port, timeout=PATIENCE)
         if unix:
             connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -327,7 +327,8 @@ class Server:
     def kill(self) -> None:
         """The hard end, as after a crash."""
         if self.process:
-            stop_process(self.process, 0) if self.process.poll() is not None else os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
 
