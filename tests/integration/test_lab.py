@@ -6,8 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import dns.exception
+import dns.query
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,7 +19,8 @@ sys.path.insert(0, str(ROOT))
 from tests.lab import Lab, LabError, certs, keeper, standard  # noqa: E402
 from tests.lab.client import Prober, Session, XmppError, handshake, verifying  # noqa: E402
 from tests.lab.dns import answers, query  # noqa: E402
-from tests.lab.lab import MAIL4, MAIL6  # noqa: E402
+from tests.lab.faultdns import REFUSED, SERVFAIL, SILENT, FaultDns, Reply, slow  # noqa: E402
+from tests.lab.lab import AUTH4, FAULT4, FAULT6, MAIL4, MAIL6, OTHER4, RESOLVER4  # noqa: E402
 
 HOST = "im.example.test"
 NAMES = standard.host_set(HOST)
@@ -189,3 +193,37 @@ def test_server_that_does_not_start():
         mailcow.ejabberd.options = {"no_such_option": 1}
         with pytest.raises(LabError, match="(?s)ejabberd: ended.*no_such_option"):
             lab.start(mailcow.ejabberd)
+
+
+def test_faulty_name_server():
+    """Every kind of misbehaviour, alone and behind a real resolver."""
+    with Lab() as lab:
+        mailcow = standard.prepare(lab)
+        fault = FaultDns(lab, upstream=AUTH4)
+        zone = mailcow.zones["example.test"]
+        for name in ("broken", "silent", "lame", "slow", "big"):
+            zone.delegate(f"{name}.im", standard.FAULT_SERVER)
+        host = {name: f"{name}.im.example.test" for name in ("broken", "silent", "lame", "slow", "big")}
+        address = Reply(records=["@ 60 IN A 10.53.0.20"])
+        fault.rule(host["broken"], "*", SERVFAIL)
+        fault.rule(host["silent"], "*", SILENT)
+        fault.rule(host["lame"], "*", REFUSED)
+        fault.rule(host["slow"], "A", slow(address, 0.3))
+        fault.rule(host["big"], "A", replace(address, truncate=True))
+        fault.rule("*.liar.test", "A", replace(address, wrong_id=True), replace(address, wrong_question=True), replace(address, raw=b"junk"), address)
+        lab.start(mailcow.knot, mailcow.unbound, fault)
+        for name in ("broken", "lame"):
+            assert query(lab, RESOLVER4, host[name], timeout=30).rcode() == 2
+        assert fault.asked(host["broken"], "A") >= 1
+        assert answers(lab, host["slow"]) == [OTHER4]
+        assert answers(lab, host["big"]) == [OTHER4]
+        assert [q.tcp for q in fault.questions if q.name == host["big"] and q.rtype == "A"] == [False, True]
+        assert answers(lab, "im.example.test", server=FAULT6) == [MAIL4]
+        with pytest.raises(dns.exception.Timeout):
+            query(lab, FAULT4, host["silent"], timeout=0.2)
+        with pytest.raises(EOFError):
+            query(lab, FAULT4, host["silent"], tcp=True, timeout=1)
+        for error in (dns.query.BadResponse, dns.query.BadResponse, dns.exception.DNSException):
+            with pytest.raises(error):
+                query(lab, FAULT4, "a.liar.test", timeout=1)
+        assert answers(lab, "b.liar.test", server=FAULT4) == [OTHER4]

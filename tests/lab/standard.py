@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 
 from .ca import Pebble
 from .dns import Knot, Unbound, Zone
-from .lab import AUTH4, AUTH6, MAIL4, MAIL6, Lab
+from .lab import AUTH4, AUTH6, FAULT4, FAULT6, MAIL4, MAIL6, SECOND4, SECOND6, Lab
 from .web import Web
 from .xmpp import COMPONENTS, Ejabberd
 
 MAIL_HOST = "mail.example.test"
 NAME_SERVER = {"ns1.dns.test.": (AUTH4, AUTH6)}
+SECOND_SERVER = {"ns2.dns.test.": (SECOND4, SECOND6)}  # nobody is there unless a test starts another Knot at these addresses
+FAULT_SERVER = {"fault.dns.test.": (FAULT4, FAULT6)}  # for FaultDns: zone.delegate("upload.im", FAULT_SERVER)
 
 
 @dataclass
@@ -64,6 +66,8 @@ def prepare(lab: Lab, domains: dict[str, str | None] | None = None, *, ca: dict 
     home = MAIL_HOST.partition(".")[2]
     zones.setdefault(home, xmpp_zone(home, None)).set(f"{MAIL_HOST}.", "A", MAIL4).set(f"{MAIL_HOST}.", "AAAA", MAIL6)
     names = Zone("dns.test", name_servers=NAME_SERVER)
+    for host, (ipv4, ipv6) in (SECOND_SERVER | FAULT_SERVER).items():
+        names.set(host, "A", ipv4).set(host, "AAAA", ipv6)
     tld = Zone("test", name_servers=NAME_SERVER).delegate("dns.test.", NAME_SERVER)
     for domain in zones:
         tld.delegate(f"{domain}.", NAME_SERVER)
