@@ -58,9 +58,10 @@ struct err *fiber_yield(void) MAY_SUSPEND NODISCARD;
 /* NULL, or ERR_CANCELED / ERR_TIMEOUT if this fiber was asked to stop; never suspends. */
 struct err *fiber_check(void) NODISCARD;
 
-/* Runs fn on libuv's thread pool. Even when canceled it waits for fn's end, since fn's data may lie
- * on this stack; fn's own result is then preferred over ERR_CANCELED if it is an error. fn must not
- * touch fibers, loop or world. */
+/* Runs fn on libuv's thread pool and returns its result. Even when canceled it waits for fn's end,
+ * since fn's data may lie on this stack; what fn did is then the truth, and the cancellation is
+ * seen at the next wait. Only a work that has not begun is given up (ERR_CANCELED, ERR_TIMEOUT). fn
+ * must not touch fibers, loop or world, except world_random(). */
 struct err *fiber_work(struct err *(*fn)(void *arg), void *arg) MAY_SUSPEND NODISCARD;
 
 /* One-shot completion between a callback and the fiber that waits for it. */
@@ -130,6 +131,7 @@ struct fiber_deadline {
     struct mono at;
     int64_t ms;
     const char *what;
+    bool shield; /* outer deadlines and cancellation stop here */
 };
 void fiber_deadline_push(struct fiber_deadline *deadline, int64_t ms, const char *what);
 void fiber_deadline_pop(struct fiber_deadline *deadline);
