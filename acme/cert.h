@@ -19,6 +19,8 @@ struct cert_info {
     struct wall not_before, not_after;
     uint8_t leaf_sha256[32];
     size_t chain_len;
+    size_t n_other_names; /* SAN entries that are no dNSName */
+    bool upper_case;      /* a name has capitals: ejabberd compares octets and never finds it */
     bool self_signed;
 };
 void cert_info_done(struct cert_info *info);

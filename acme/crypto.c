@@ -151,7 +151,7 @@ static struct err *decode_certificate(const char *block, size_t len, size_t inde
 
 struct err *crypto_read_certs(const char *pem, size_t len, bool allow_key, STACK_OF(X509) **ret)
 {
-    size_t max = allow_key ? CRYPTO_JOINED_MAX : CRYPTO_CHAIN_MAX;
+    size_t max = allow_key ? CRYPTO_JOINED_MAX : CERT_CHAIN_MAX;
     if (len > max)
         return ERR(ERR_PROTOCOL, "the certificate chain has %zu bytes, more than %zu", len, max);
     if (memchr(pem, '\0', len) != NULL)

@@ -10,6 +10,7 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
+#include "acme/cert.h"
 #include "acme/keys.h"
 
 static inline void x509_stack_free(STACK_OF(X509) *certs)
@@ -28,9 +29,8 @@ DEFINE_FREEP(STACK_OF(X509), x509_stack_free)
 
 /* A joined file: the chain and one key. */
 #define CRYPTO_KEY_MAX    ((size_t)16 * 1024)
-#define CRYPTO_CHAIN_MAX  ((size_t)128 * 1024)
 #define CRYPTO_CHAIN_LEN  10
-#define CRYPTO_JOINED_MAX (CRYPTO_CHAIN_MAX + CRYPTO_KEY_MAX)
+#define CRYPTO_JOINED_MAX (CERT_CHAIN_MAX + CRYPTO_KEY_MAX)
 
 struct key {
     EVP_PKEY *pkey;
