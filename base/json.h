@@ -15,7 +15,7 @@
 #include "base/buf.h"
 
 #define JSON_DEPTH_MAX 32
-DEFINE_FREEP(json_t, json_decref)
+/* For AUTO_JSON: jansson has json_decrefp() of its own. */
 #define AUTO_JSON AUTO(json_decrefp)
 
 /* ERR_PROTOCOL "what: …"; must be an object. */
