@@ -19,7 +19,7 @@
 
 #define ATTR_PRINTF(fmt, first)         __attribute__((format(printf, fmt, first)))
 #define ATTR_MALLOC                     __attribute__((malloc, returns_nonnull, warn_unused_result))
-#define ATTR_UNUSED                     __attribute__((unused))
+#define ATTR_MAYBE_UNUSED               __attribute__((unused)) /* ldns has an ATTR_UNUSED */
 #define ARRAY_SIZE(a)                   (sizeof(a) / sizeof((a)[0]))
 #define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
@@ -36,7 +36,7 @@
     })
 /* Defines name_freep(T **) from name_free(T *), for AUTO(). */
 #define DEFINE_FREEP(type, free_fn)                                                                \
-    static inline ATTR_UNUSED void free_fn##p(type **owned)                                        \
+    static inline ATTR_MAYBE_UNUSED void free_fn##p(type **owned)                                  \
     {                                                                                              \
         free_fn(*owned);                                                                           \
         *owned = NULL;                                                                             \
