@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.lab import Lab, LabError, certs, keeper, standard  # noqa: E402
+from tests.lab import Lab, LabError, certs, keeper, link, standard  # noqa: E402
+from tests.lab.ca import Pebble  # noqa: E402
 from tests.lab.client import Prober, Session, XmppError, handshake, verifying  # noqa: E402
 from tests.lab.dns import answers, query  # noqa: E402
 from tests.lab.faultdns import REFUSED, SERVFAIL, SILENT, FaultDns, Reply, slow  # noqa: E402
@@ -227,3 +228,36 @@ def test_faulty_name_server():
             with pytest.raises(error):
                 query(lab, FAULT4, "a.liar.test", timeout=1)
         assert answers(lab, "b.liar.test", server=FAULT4) == [OTHER4]
+
+
+def test_distance():
+    """One page over TLS 1.3 costs three round trips, and the line counts them."""
+    with link.distant_ca(100) as distance:
+        for version in ("--http1.1", "--http2"):
+            distance.link.reset()
+            curl = ["curl", "-sS", version, "-o", "/dev/null", "-w", "%{time_total}", distance.near.ca.directory_url]
+            seconds = float(distance.near.lab.run(curl).stdout)
+            traffic = distance.link.traffic()
+            assert (traffic.connections, traffic.client_hellos) == (1, 1)
+            assert 3 <= traffic.flights <= 4
+            assert 0.300 <= seconds < 0.400
+        token = distance.near.web.token_dir / "token"
+        token.write_text("x")
+        for place in (distance.near, distance.far):
+            assert place.web.get("/.well-known/acme-challenge/token", HOST) == (200, b"x")
+            assert answers(place.lab, HOST) == [MAIL4]
+
+
+def test_other_pebble_settings():
+    """Strict mode, bad nonces and profiles start with every version; a restart forgets."""
+    with Lab() as lab:
+        ca = Pebble(lab, strict=True, nonce_reject=50, authz_reuse=100, sleep=None, validity=3600, eab={"kid": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"},
+                    profiles={"shortlived": 518400}, chain_length=2, alternate_roots=1)
+        lab.start(ca)
+        assert b'"externalAccountRequired": true' in ca.get("/dir")[1]
+        roots = ca.roots_pem(0), ca.roots_pem(1)
+        assert len(set(roots)) == 2
+        ca.restart()
+        assert ca.roots_pem() not in roots
+        ca.kill()
+        assert not lab.port_open("127.0.0.1", ca.port)

@@ -94,7 +94,7 @@ class Lab:
             )
             if self._keeper.stdout.readline() != b"ready\n":
                 raise LabError("no namespace: " + self._keeper.communicate()[1].decode().strip().rpartition("\n")[2])
-            self._namespace = os.open(f"/proc/{self._keeper.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            self._namespace = os.open(self.namespace_path, os.O_RDONLY | os.O_CLOEXEC)
             commands = "link set lo up\n" + "".join(f"addr add {a} dev lo{' nodad' * (':' in a)}\n" for a in self.addresses)
             self.run(["ip", "-batch", "-"], input=commands)
         except BaseException:
@@ -207,6 +207,11 @@ class Lab:
         if check and process.returncode != 0:
             raise LabError(f"{' '.join(map(str, command))}: exit status {process.returncode}\n{out or ''}{err or ''}")
         return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    @property
+    def namespace_path(self) -> str:
+        """The network namespace as a path, for programs that enter it by themselves."""
+        return f"/proc/{self._keeper.pid}/ns/net"
 
     def processes(self) -> list[int]:
         """The pids of everything that lives inside, but for the keeper."""

@@ -41,12 +41,12 @@ class Web(Server):
     """
 
     def __init__(self, lab: Lab, name: str = "nginx", *, addresses: tuple[str, ...] = (MAIL4, MAIL6), port: int = 80, redirect: bool = True,
-                 challenge: str | None = None, extra: str = ""):
+                 web_root: Path | None = None, challenge: str | None = None, extra: str = ""):
         super().__init__(lab, name)
         self.addresses, self.port, self.redirect, self.challenge, self.extra = addresses, port, redirect, challenge, extra
-        self.web_root = self.dir / "www"
+        self.web_root = web_root or self.dir / "www"
         self.token_dir = self.web_root / ".well-known/acme-challenge"
-        self.token_dir.mkdir(parents=True)
+        self.token_dir.mkdir(parents=True, exist_ok=True)
         (self.dir / "tmp").mkdir()
         shutil.chown(self.dir / "tmp", "www-data")
 
