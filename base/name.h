@@ -18,9 +18,11 @@ struct name {
  * underscores, spaces, a leading or trailing hyphen are not. ERR_CONFIG with what is wrong: "'a..b'
  * is not a host name: empty label". */
 struct err *name_parse(const char *text, struct name *ret) NODISCARD;
+/* The same, or "*." before such a name (identifiers of ACME, names in certificates). */
+struct err *name_parse_wildcard(const char *text, struct name *ret) NODISCARD;
 /* One label (a prefix or component): same rules, no dot. */
 struct err *name_parse_label(const char *text, struct name *ret) NODISCARD;
-/* label "." parent, or parent where label is "". */
+/* label "." parent, or parent where label is ""; the label may be "*". */
 struct err *name_join(const char *label, const struct name *parent, struct name *ret) NODISCARD;
 bool name_equal(const struct name *a, const struct name *b);
 /* true: name is below (or equal to) zone. */
