@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The store: everything durable, compare-and-set where two could write (design 7). This is the only
- * way to it, so that another backend can take its place; the file backend is store_file.c. Calls
+ * way to it, so that another backend can take its place; the file backend is store*.c. Calls
  * run on the thread pool (fsync takes its time) and are durable when they return. Private keys are
  * touched through acme/keys.h only.
  */
@@ -67,13 +67,13 @@ struct store_options {
     const char *state_dir, *cert_dir;
     bool read_only; /* plan, status, hosts: nothing is made or changed */
 };
-/* Makes the directories with the modes of design 7, refuses loose ones, sweeps temporary files.
- * ERR_CONFIG with the fix. */
+/* Makes the directories with the modes of design 7, refuses loose ones: ERR_CONFIG with the fix. */
 struct err *store_open(struct world *world, const struct store_options *options, struct store **ret)
         MAY_SUSPEND NODISCARD;
 void store_close(struct store *store);
 DEFINE_FREEP(struct store, store_close)
-/* The lock of whoever acts; *ret_holder != 0: held by that process. */
+/* The lock of whoever acts; *ret_holder != 0: held by that process. Once it is ours, what a crash
+ * left under temporary names is swept away. */
 struct err *store_lock(struct store *store, bool *ret_locked, pid_t *ret_holder)
         MAY_SUSPEND NODISCARD;
 /* Can a certificate be stored at all? write + fsync + rename in state_dir and cert_dir, before
@@ -92,7 +92,7 @@ struct err *store_pending_load(struct store *store, const struct name *host,
         struct store_pending *ret) MAY_SUSPEND NODISCARD;
 struct err *store_pending_save(struct store *store, const struct name *host,
         const struct store_pending *pending) MAY_SUSPEND NODISCARD;
-/* The key of the pending order: opened, or made and durable. */
+/* The key of the pending order: opened (whatever its type), or made and durable. */
 struct err *store_pending_key(struct store *store, const struct name *host, enum key_type type,
         struct key **ret) MAY_SUSPEND NODISCARD;
 /* Forgets the order (keeps nothing). */
