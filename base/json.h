@@ -15,6 +15,7 @@
 #include "base/buf.h"
 
 #define JSON_DEPTH_MAX 32
+#define JSON_SIZE_MAX  ((size_t)32 * 1024 * 1024)
 /* For AUTO_JSON: jansson has json_decrefp() of its own. */
 #define AUTO_JSON AUTO(json_decrefp)
 
