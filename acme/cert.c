@@ -28,6 +28,15 @@ void cert_info_done(struct cert_info *info)
     *info = (struct cert_info){0};
 }
 
+void cert_info_copy(struct cert_info *ret, const struct cert_info *from)
+{
+    struct cert_info copy = *from;
+    copy.names = (struct strv){0};
+    strv_copy(&copy.names, &from->names);
+    copy.issuer = str_dup_null(from->issuer);
+    *ret = copy;
+}
+
 /* ---- reading ---- */
 
 static struct err *read_time(const ASN1_TIME *from, const char *what, struct wall *ret)

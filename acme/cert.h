@@ -24,6 +24,7 @@ struct cert_info {
     bool self_signed;
 };
 void cert_info_done(struct cert_info *info);
+void cert_info_copy(struct cert_info *ret, const struct cert_info *from);
 #define AUTO_CERT_INFO AUTO(cert_info_done)
 
 /* Parses and checks the form (order, links, caps); text before, between or behind the certificates
