@@ -72,6 +72,8 @@ bool http_retry_after(
 /* The target of the Link header with that relation, resolved as it stands; owned, NULL if there is
  * none. */
 char *http_reply_link(const struct http_reply *reply, const char *rel);
+/* All of them, in order, appended to *ret. */
+void http_reply_links(const struct http_reply *reply, const char *rel, struct strv *ret);
 
 struct http_client;
 struct http_client_options {

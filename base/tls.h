@@ -53,3 +53,19 @@ void tls_probe_result_done(struct tls_probe_result *result);
  * alert. */
 struct err *tls_probe(struct loop *loop, const struct tls_probe_request *request,
         struct tls_probe_result *ret) MAY_SUSPEND NODISCARD;
+
+/* What stood in the way, where it makes a difference to the caller. */
+enum tls_failure {
+    TLS_FAILURE_OTHER,        /* refused, unreachable, time-out, not our protocol */
+    TLS_FAILURE_CLOSED,       /* the connection was closed or reset during the dialogue */
+    TLS_FAILURE_HOST_UNKNOWN, /* the server does not serve that name */
+    TLS_FAILURE_STREAM,       /* another stream error */
+    TLS_FAILURE_NO_STARTTLS,  /* not offered */
+    TLS_FAILURE_REFUSED,      /* offered, then <failure/>: no usable certificate */
+    TLS_FAILURE_ALERT,        /* a TLS alert from the server */
+};
+/* Of an error that tls_probe() returned; also with contexts added. */
+enum tls_failure tls_failure(const struct err *e);
+
+/* The system's store as one PEM file, or NULL if it is at none of the usual places. */
+const char *tls_system_roots(void);
