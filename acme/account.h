@@ -22,6 +22,9 @@ struct err *acme_account_open(struct acme_client *client,
 /* After accountDoesNotExist: newAccount with the same key, once per client; the old account.json is
  * kept as account.json.<n>. ERR_DENIED the second time. */
 struct err *acme_account_recreate(struct acme_account *account) MAY_SUSPEND NODISCARD;
+/* How often it was made again: a flow compares before and after a request that was refused, since
+ * another flow may have recreated the account meanwhile. */
+unsigned acme_account_generation(const struct acme_account *account);
 const char *acme_account_url(const struct acme_account *account);
 void acme_account_free(struct acme_account *account); /* the client must not be used afterwards */
 DEFINE_FREEP(struct acme_account, acme_account_free)

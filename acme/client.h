@@ -33,6 +33,8 @@ struct acme_client_options {
 struct acme_client;
 struct err *acme_client_new(struct world *world, const struct acme_client_options *options,
         struct acme_client **ret) NODISCARD;
+/* Fetches of nonces that are under way end within the next turns of the loop, so the world must
+ * outlive loop_run(). */
 void acme_client_free(struct acme_client *client);
 DEFINE_FREEP(struct acme_client, acme_client_free)
 struct world *acme_client_world(struct acme_client *client);
@@ -40,8 +42,8 @@ const char *acme_client_directory_url(const struct acme_client *client);
 /* Requests sent to the CA so far, of any kind. */
 uint64_t acme_client_requests(const struct acme_client *client);
 
-/* Fetched once (single flight), cached for 24 h; borrowed until the client is freed or the
- * directory refetched. */
+/* Fetched once (single flight), cached for 24 h; borrowed until the client is freed. A cached one
+ * is fetched again when the CA no longer knows a URL in it. */
 struct err *acme_client_directory(struct acme_client *client, const struct acme_directory **ret)
         MAY_SUSPEND NODISCARD;
 
@@ -50,15 +52,32 @@ void acme_client_set_account(struct acme_client *client, const struct key *key, 
 const struct key *acme_client_key(const struct acme_client *client);
 const char *acme_client_kid(const struct acme_client *client); /* or NULL */
 
-/* One signed POST. url must lie on the directory's host. badNonce is retried here (at most 10
- * times, with the nonce of the reply), never seen by the caller; other problem documents become
- * errors with acme_problem_of(). payload as in struct key_jws. accept: NULL for JSON, else the
- * media type wanted. */
+/* Where a request goes whose URL the directory has. */
+enum acme_resource { ACME_NEW_NONCE, ACME_NEW_ACCOUNT, ACME_NEW_ORDER, ACME_RESOURCE_MAX };
+
+/* After a transport error it is unknown whether the CA has acted: how often the request may be sent
+ * again, with a small back-off and a new nonce. */
+#define ACME_RETRIES 2
+struct acme_request {
+    const char *url; /* on the directory's host; NULL: resource */
+    enum acme_resource resource;
+    const char *payload; /* as in struct key_jws */
+    const char *accept;  /* media type wanted; NULL: JSON */
+    unsigned retries;
+};
+/* One signed POST. badNonce is retried here (with the nonce of the reply), never seen by the caller
+ * unless the CA goes on for ever; other problem documents become errors with acme_problem_of(). */
+struct err *acme_client_send(struct acme_client *client, const struct acme_request *request,
+        struct http_reply *ret) MAY_SUSPEND NODISCARD;
+/* The same for a URL; sent again after a transport error only if it is a POST-as-GET (payload
+ * NULL). */
 struct err *acme_client_post(struct acme_client *client, const char *url, const char *payload,
         const char *accept, struct http_reply *ret) MAY_SUSPEND NODISCARD;
-/* Asks for nonces in the background so that n requests at once find one each; bounded by the CA's
- * limits. */
+/* Announces that n requests come soon, all at once: what circulates too little of nonces is fetched
+ * in the background, within the CA's limits. Each request sent takes back one announcement. */
 void acme_client_want_nonces(struct acme_client *client, size_t n);
+/* Held by each newOrder request. */
+struct fiber_sem *acme_client_order_slots(struct acme_client *client);
 /* Is the URL one that this CA may send us to: https, the directory's host and port (or an extra
  * host), no user information? ERR_PROTOCOL "what: …". */
 struct err *acme_client_check_url(

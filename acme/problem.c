@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One table says for each registered type what is to be done about it; everything else here is about
- * not trusting the document: members may be missing or of the wrong type, texts are cut and made safe
- * to print, and a body that is no problem document at all (a load balancer's HTML) still becomes an
- * error that says what was received.
+ * One table says for each registered type what is to be done about it; everything else here is
+ * about not trusting the document: members may be missing or of the wrong type, texts are cut and
+ * made safe to print, and a body that is no problem document at all (a load balancer's HTML) still
+ * becomes an error that says what was received.
  */
 #include "acme/problem.h"
 
@@ -142,8 +142,7 @@ static void read_subproblems(const json_t *object, struct acme_problem *p)
 {
     size_t i;
     json_t *sub;
-    json_array_foreach(json_object_get(object, "subproblems"), i, sub)
-    {
+    json_array_foreach (json_object_get(object, "subproblems"), i, sub) {
         if (p->n_subproblems == ACME_SUBPROBLEMS_MAX)
             break;
         if (!json_is_object(sub))
@@ -215,8 +214,8 @@ static struct err *advise(struct err *e, const struct acme_problem *p)
 static struct err *make_error(struct acme_problem *p, const char *who)
 {
     AUTO_BUF struct buf text = BUF_INIT((size_t)8 * 1024);
-    enum err_kind kind = p->type == ACME_COMPOUND ? compound_kind(p)
-                                                  : acme_problem_kind(p->type, p->status);
+    enum err_kind kind =
+            p->type == ACME_COMPOUND ? compound_kind(p) : acme_problem_kind(p->type, p->status);
     buf_puts(&text, who);
     if (p->type != ACME_PROBLEM_UNKNOWN)
         buf_printf(&text, "%s: ", acme_problem_name(p->type));
@@ -272,7 +271,8 @@ struct err *acme_problem_from_reply(const struct http_reply *reply, struct wall 
     p->status = reply->status;
     add_links(p, reply);
 
-    int64_t max = p->type == ACME_RATE_LIMITED || reply->status == 429 ? RATE_LIMIT_MAX : OUTAGE_MAX;
+    int64_t max =
+            p->type == ACME_RATE_LIMITED || reply->status == 429 ? RATE_LIMIT_MAX : OUTAGE_MAX;
     bool nonce = p->type == ACME_BAD_NONCE;
     struct err *e = make_error(STEAL(p), who);
     if (!nonce && err_is(e, ERR_RETRY) && http_retry_after(reply, now, max, &when))

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Nonces are a circulating supply: a signed request spends one and its reply brings one back. How
+ * many circulate decides how much can go on in parallel, so flows announce how many requests they
+ * are about to make at once, and the difference to what is here or on its way back is fetched. Each
+ * announced request takes its announcement back when it takes its nonce.
+ *
+ * The newest is used first, since a CA forgets old ones; what is left over ages out at the other
+ * end. One that waits counts as a fetch of its own, but is served by whatever comes first.
+ */
+#include "acme/nonce.h"
+
+#include <assert.h>
+
+#include "acme/base64url.h"
+
+/* Boulder keeps a bounded number of nonces, others keep them for a while: an hour is safe to drop,
+ * and a stale one costs only the badNonce answer, which brings a fresh one. */
+#define AGE_MAX CLOCK_HOUR
+
+struct acme_nonce_waiter {
+    struct fiber_wait wait;
+    char *nonce;
+    struct err *error;
+    struct acme_nonce_waiter *next;
+};
+
+void acme_nonces_init(
+        struct acme_nonces *p, struct world *world, void (*wanted)(void *arg), void *arg)
+{
+    *p = (struct acme_nonces){.world = world, .wanted = wanted, .arg = arg};
+}
+
+static void drop_oldest(struct acme_nonces *p, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        free(p->pool[i].text);
+    p->n -= count;
+    memmove(p->pool, p->pool + count, p->n * sizeof(p->pool[0]));
+}
+
+void acme_nonces_done(struct acme_nonces *p)
+{
+    assert(p->n_waiters == 0);
+    drop_oldest(p, p->n);
+}
+
+static void expire(struct acme_nonces *p)
+{
+    struct mono now = world_mono(p->world);
+    size_t old = 0;
+
+    while (old < p->n && mono_diff(now, p->pool[old].since) > AGE_MAX)
+        old++;
+    drop_oldest(p, old);
+}
+
+static struct acme_nonce_waiter *pop_waiter(struct acme_nonces *p)
+{
+    struct acme_nonce_waiter *w = p->first;
+
+    p->first = w->next;
+    if (p->first == NULL)
+        p->last = NULL;
+    p->n_waiters--;
+    return w;
+}
+
+static void remove_waiter(struct acme_nonces *p, struct acme_nonce_waiter *w)
+{
+    struct acme_nonce_waiter *before = NULL;
+
+    for (struct acme_nonce_waiter *i = p->first; i != w; i = i->next)
+        before = i;
+    if (before != NULL)
+        before->next = w->next;
+    else
+        p->first = w->next;
+    if (p->last == w)
+        p->last = before;
+    p->n_waiters--;
+}
+
+struct err *acme_nonces_take(struct acme_nonces *p, char **ret)
+{
+    struct acme_nonce_waiter w = {0};
+
+    TRY(fiber_check());
+    expire(p);
+    if (p->announced > 0)
+        p->announced--;
+    if (p->n > 0) {
+        *ret = STEAL(p->pool[--p->n].text);
+        return NULL;
+    }
+    fiber_wait_init(&w.wait, "nonce", false);
+    if (p->last != NULL)
+        p->last->next = &w;
+    else
+        p->first = &w;
+    p->last = &w;
+    p->n_waiters++;
+    p->wanted(p->arg);
+    struct err *stop = fiber_wait_for(&w.wait);
+    if (stop != NULL) {
+        remove_waiter(p, &w);
+        return stop;
+    }
+    if (w.error != NULL)
+        return w.error;
+    *ret = w.nonce;
+    return NULL;
+}
+
+bool acme_nonce_ok(const char *text)
+{
+    return text != NULL && base64url_is_token(text, 1, ACME_NONCE_LEN_MAX);
+}
+
+void acme_nonces_give(struct acme_nonces *p, const char *text)
+{
+    if (!acme_nonce_ok(text))
+        return;
+    if (p->first != NULL) {
+        struct acme_nonce_waiter *w = pop_waiter(p);
+        w->nonce = str_dup(text);
+        fiber_wait_wake(&w->wait);
+        return;
+    }
+    if (p->n == ACME_NONCES_MAX)
+        drop_oldest(p, 1);
+    p->pool[p->n++] = (struct acme_nonce){str_dup(text), world_mono(p->world)};
+}
+
+void acme_nonces_announce(struct acme_nonces *p, size_t n)
+{
+    p->announced = n > ACME_NONCES_MAX - p->announced ? ACME_NONCES_MAX : p->announced + n;
+    p->wanted(p->arg);
+}
+
+size_t acme_nonces_missing(struct acme_nonces *p)
+{
+    expire(p);
+    size_t coming = p->n + p->posts;
+    size_t need = p->n_waiters + (p->announced > coming ? p->announced - coming : 0);
+
+    if (need > ACME_NONCE_FETCHES_MAX)
+        need = ACME_NONCE_FETCHES_MAX;
+    return need > p->fetching ? need - p->fetching : 0;
+}
+
+int64_t acme_nonces_pace(struct acme_nonces *p)
+{
+    struct mono now = world_mono(p->world);
+    uint64_t burst = (ACME_NONCE_FETCHES_MAX - 1) * ACME_NONCE_PACE_MS;
+
+    if (p->next_fetch.ms < now.ms)
+        p->next_fetch = now;
+    uint64_t ahead = p->next_fetch.ms - now.ms;
+    p->next_fetch = mono_add(p->next_fetch, ACME_NONCE_PACE_MS);
+    return ahead > burst ? (int64_t)(ahead - burst) : 0;
+}
+
+static struct err *copy_error(const struct err *e)
+{
+    if (err_kind(e) == ERR_RETRY_AT)
+        return ERR_AT(err_retry_at(e), "%s", err_text(e));
+    return ERR(err_kind(e), "%s", err_text(e));
+}
+
+void acme_nonces_failed(struct acme_nonces *p, const struct err *e)
+{
+    /* Nobody waits for what was only announced; asking on and on would be a loop. */
+    p->announced = 0;
+    while (p->n_waiters > p->fetching) {
+        struct acme_nonce_waiter *w = pop_waiter(p);
+        w->error = copy_error(e);
+        fiber_wait_wake(&w->wait);
+    }
+}
