@@ -35,9 +35,10 @@ struct dns_verdict {
     struct addr addrs[DNS_ADDRESSES_MAX];
     size_t n_expected;
     struct addr expected[DNS_ADDRESSES_MAX]; /* of the mail host */
-    char *sentence;  /* what is wrong, with server names: "has no address (NXDOMAIN at
-                        ns1.example.net, …)"; NULL if ok */
-    char *record;    /* zone-file line that mends it; NULL if none would */
+    char *sentence;  /* what is wrong, with server names: "conference.im.example.org has no address
+                        (NXDOMAIN at ns1.example.net, …)"; NULL if ok */
+    char *record;    /* zone-file line that mends it, or several with "\n" between them (A and AAAA
+                        where no CNAME can be); NULL if none would */
     int64_t retry_s; /* how long the present answer may be cached, in seconds; 0: unknown */
 };
 void dns_verdict_done(struct dns_verdict *verdict);
