@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/agent.h"
+
+#include <assert.h>
+#include <ctype.h>
+
+/* Hosts being issued at once; the CA's limit on newOrder requests is kept by acme/client.c. */
+#define ORDERS_AT_ONCE ((size_t)20)
+
+/* "https://acme-v02.api.letsencrypt.org/directory" -> "acme-v02.api.letsencrypt.org_directory": one
+ * path component per CA. */
+static char *ca_directory_name(const char *url)
+{
+    char *name = str_dup(str_starts(url, "https://") ? url + strlen("https://") : url);
+
+    for (char *c = name; *c != '\0'; c++)
+        if (!isalnum((unsigned char)*c) && *c != '.' && *c != '-')
+            *c = '_';
+    return name;
+}
+
+static struct err *open_resolver(struct agent *agent)
+{
+    struct dns_resolver_options options = {.n_servers = agent->config->n_resolvers};
+
+    for (size_t i = 0; i < options.n_servers && i < DNS_SERVERS_MAX; i++)
+        options.servers[i] = agent->config->resolvers[i];
+    return dns_resolver_new(agent->world, &options, &agent->resolver);
+}
+
+struct err *agent_open(struct world *world, struct config *config,
+        const struct agent_options *options, struct report *report, struct agent **ret)
+{
+    AUTO(agent_closep) struct agent *agent = MEM_NEW(struct agent);
+    struct store_options store = {.state_dir = config->state_dir,
+            .cert_dir = config->cert_dir,
+            .read_only = options->read_only};
+
+    agent->world = world;
+    agent->config = config_ref(config);
+    agent->report = report;
+    fiber_sem_init(&agent->opening, 1);
+    fiber_sem_init(&agent->orders, ORDERS_AT_ONCE);
+    TRY(host_set_make(config, &agent->hosts));
+    TRY(open_resolver(agent));
+    TRY(store_open(world, &store, &agent->store));
+    *ret = STEAL(agent);
+    return NULL;
+}
+
+void agent_close(struct agent *agent)
+{
+    if (agent == NULL)
+        return;
+    acme_account_free(agent->account);
+    acme_client_free(agent->client);
+    http01_close(agent->http01);
+    dns_resolver_free(agent->resolver);
+    store_close(agent->store);
+    host_set_done(&agent->hosts);
+    config_unref(agent->config);
+    free(agent);
+}
+
+static struct err *open_http01(struct agent *agent) MAY_SUSPEND;
+static struct err *open_http01(struct agent *agent)
+{
+    AUTO_FREE char *journal = store_path(agent->store, "journal/http01");
+    struct http01_options options = {.token_dir = agent->config->http01.token_dir,
+            .listen = agent->config->http01.listen,
+            .journal_path = journal};
+
+    if (agent->http01 != NULL)
+        return NULL;
+    return http01_open(agent->world, &options, &agent->http01);
+}
+
+struct err *agent_http01(struct agent *agent, struct http01 **ret)
+{
+    TRY(fiber_sem_acquire(&agent->opening));
+    struct err *e = open_http01(agent);
+    fiber_sem_release(&agent->opening);
+    if (e == NULL)
+        *ret = agent->http01;
+    return e;
+}
+
+static struct err *open_account(struct agent *agent) MAY_SUSPEND;
+static struct err *open_account(struct agent *agent)
+{
+    const struct config *config = agent->config;
+    AUTO_FREE char *ca = ca_directory_name(config->acme.directory);
+    AUTO_FREE char *relative = str_printf("accounts/%s", ca);
+    AUTO_FREE char *dir = store_path(agent->store, relative);
+    AUTO_FREE char *cache = str_printf("%s/directory.json", dir);
+    struct acme_client_options client = {.directory_url = config->acme.directory,
+            .ca_bundle = config->acme.ca_bundle,
+            .extra_hosts = &config->acme.extra_hosts,
+            .cache_path = cache};
+    struct acme_account_options account = {.dir = dir, .email = config->acme.email};
+
+    if (agent->client == NULL)
+        TRY(acme_client_new(agent->world, &client, &agent->client));
+    if (agent->account == NULL)
+        TRY(acme_account_open(agent->client, &account, &agent->account));
+    return NULL;
+}
+
+struct err *agent_ca(
+        struct agent *agent, struct acme_client **ret_client, struct acme_account **ret_account)
+{
+    TRY(fiber_sem_acquire(&agent->opening));
+    struct err *e = open_account(agent);
+    fiber_sem_release(&agent->opening);
+    if (e == NULL) {
+        *ret_client = agent->client;
+        *ret_account = agent->account;
+    }
+    return err_context(e, "the CA %s", agent->config->acme.directory);
+}
+
+static struct err *check_writable(struct agent *agent) MAY_SUSPEND;
+static struct err *check_writable(struct agent *agent)
+{
+    if (!agent->writable)
+        TRY(store_check_writable(agent->store));
+    agent->writable = true;
+    return NULL;
+}
+
+struct err *agent_check_writable(struct agent *agent)
+{
+    TRY(fiber_sem_acquire(&agent->opening));
+    struct err *e = check_writable(agent);
+    fiber_sem_release(&agent->opening);
+    return e;
+}

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Nodes are served one after another, hosts of one node together: one reload makes all new files
+ * live. Before anything is changed the handshakes that work now are noted (the baseline); only a
+ * check that worked then and fails now takes a file back. A reload may answer before each port has
+ * the new certificate (ejabberd issue 4102), so what is missing at the first look is looked for
+ * again, after a second reload.
+ */
+#include "agent/deploy.h"
+
+#include <assert.h>
+
+#define PROOFS_AT_ONCE  ((size_t)8)
+#define SETTLE_MS       ((int64_t)1000)
+#define RELOADS_PER_TRY 3
+
+/* One host on one node. */
+struct proof_job {
+    struct agent *agent;
+    const struct config_node *node;
+    struct deploy_item *item;
+    struct fiber_sem *sem;
+    struct proof_result *result;
+    bool any_certificate; /* the baseline: what is served now */
+};
+
+/* ---- proof of several hosts ---- */
+
+static struct err *prove_one(void *arg) MAY_SUSPEND;
+static struct err *prove_one(void *arg)
+{
+    struct proof_job *job = arg;
+    const struct host_facts *facts = job->item->facts;
+    struct name_list names = {0};
+    struct proof_request request = {.node = job->node->name,
+            .probe_host = job->node->probe_host,
+            .host = &facts->host->host,
+            .names = &names,
+            .roots = job->agent->config->acme.roots,
+            .leaf_sha256 = job->any_certificate ? NULL : facts->generation.cert.leaf_sha256};
+
+    memcpy(request.ports, job->node->probe_ports, sizeof(request.ports));
+    for (size_t i = 0; i < facts->host->names.n; i++)
+        if (cert_covers(&facts->generation.cert, &facts->host->names.v[i]))
+            name_list_add(&names, &facts->host->names.v[i]);
+    struct err *e = fiber_sem_acquire(job->sem);
+    if (e == NULL) {
+        e = proof_run(job->agent->world, &request, job->result);
+        fiber_sem_release(job->sem);
+    }
+    name_list_done(&names);
+    return e;
+}
+
+struct node_run {
+    struct agent *agent;
+    const struct config_node *node;
+    struct deploy_item *items;
+    size_t n;
+    struct proof_result *before; /* baseline, one per item */
+    struct proof_result *now;
+};
+
+static struct err *prove_all(
+        struct node_run *run, struct proof_result *results, bool any_certificate) MAY_SUSPEND;
+static struct err *prove_all(
+        struct node_run *run, struct proof_result *results, bool any_certificate)
+{
+    AUTO_FREE struct proof_job *jobs = mem_array(run->n, sizeof(*jobs));
+    struct fiber_group group;
+    struct fiber_sem sem;
+
+    fiber_sem_init(&sem, PROOFS_AT_ONCE);
+    fiber_group_init(&group);
+    for (size_t i = 0; i < run->n; i++) {
+        proof_result_done(&results[i]);
+        results[i] = (struct proof_result){0};
+        if (run->items[i].left_out)
+            continue;
+        jobs[i] = (struct proof_job){.agent = run->agent,
+                .node = run->node,
+                .item = &run->items[i],
+                .sem = &sem,
+                .result = &results[i],
+                .any_certificate = any_certificate};
+        report_host(run->agent->report, &run->items[i].facts->host->host,
+                any_certificate ? "looking at what is served" : "proving on the wire");
+        fiber_group_spawn(&group, run->items[i].facts->host->host.text, prove_one, &jobs[i]);
+    }
+    return fiber_group_wait(&group);
+}
+
+static bool all_proved(const struct node_run *run)
+{
+    for (size_t i = 0; i < run->n; i++)
+        if (run->now[i].n_failed > 0)
+            return false;
+    return true;
+}
+
+/* ---- reload ---- */
+
+static struct err *reload(struct node_run *run) MAY_SUSPEND;
+static struct err *reload(struct node_run *run)
+{
+    if (run->node->api.url == NULL)
+        return err_advise(ERR(ERR_CONFIG, "nothing reloads the ejabberd node %s", run->node->name),
+                "set ejabberd.api, or reload ejabberd yourself");
+    for (size_t i = 0; i < run->n; i++)
+        report_host(run->agent->report, &run->items[i].facts->host->host, "reloading ejabberd");
+    return ejabberd_reload(run->agent->world, &run->node->api);
+}
+
+/* Reload and look, again while some port still has another certificate. *ret_reload is the last
+ * reload's error. */
+static struct err *reload_and_prove(struct node_run *run, struct err **ret_reload) MAY_SUSPEND;
+static struct err *reload_and_prove(struct node_run *run, struct err **ret_reload)
+{
+    for (int round = 0; round < RELOADS_PER_TRY; round++) {
+        if (round > 0)
+            TRY(fiber_sleep(SETTLE_MS));
+        err_free(STEAL(*ret_reload));
+        *ret_reload = reload(run);
+        if (err_is(*ret_reload, ERR_CANCELED))
+            return STEAL(*ret_reload);
+        TRY(prove_all(run, run->now, false));
+        if (*ret_reload != NULL || all_proved(run))
+            break;
+    }
+    return NULL;
+}
+
+/* ---- roll-back ---- */
+
+static bool handshake_worked(const struct proof_check *check)
+{
+    return check->state == PROOF_OK || check->state == PROOF_OTHER_CERTIFICATE ||
+           check->state == PROOF_NOT_VALID;
+}
+
+static const struct proof_check *broken_by_us(
+        const struct proof_result *before, const struct proof_result *now)
+{
+    for (size_t i = 0; i < now->n; i++) {
+        if (now->checks[i].state != PROOF_FAILED)
+            continue;
+        for (size_t j = 0; j < before->n; j++)
+            if (before->checks[j].port == now->checks[i].port &&
+                    before->checks[j].sni == now->checks[i].sni &&
+                    name_equal(&before->checks[j].name, &now->checks[i].name) &&
+                    handshake_worked(&before->checks[j]))
+                return &now->checks[i];
+    }
+    return NULL;
+}
+
+static struct err *roll_back(struct node_run *run, size_t i, const struct proof_check *broken)
+        MAY_SUSPEND;
+static struct err *roll_back(struct node_run *run, size_t i, const struct proof_check *broken)
+{
+    struct deploy_item *item = &run->items[i];
+    struct node_result *node = &item->result->nodes[item->result->n_nodes - 1];
+
+    TRY_CTX(store_live_roll_back(run->agent->store, &item->facts->host->host),
+            "taking back the new file");
+    TRY_CTX(reload(run), "after the old file was put back");
+    node->rolled_back = true;
+    err_free(STEAL(node->error));
+    node->error = ERR(ERR_RETRY,
+            "the handshake on %s for %s worked before and fails with the new certificate (%s); "
+            "the old file was put back",
+            proof_port_name(broken->port), broken->name.text,
+            broken->detail != NULL ? broken->detail : "no reason given");
+    return NULL;
+}
+
+/* ---- one node ---- */
+
+static struct err *proof_error(const struct proof_result *proof)
+{
+    for (size_t i = 0; i < proof->n; i++) {
+        const struct proof_check *c = &proof->checks[i];
+        if (c->state == PROOF_OK || c->state == PROOF_REPORTED)
+            continue;
+        return ERR(ERR_RETRY, "%s%s for %s: %s", proof_port_name(c->port),
+                c->sni ? "" : " (without SNI)", c->name.text,
+                c->detail != NULL ? c->detail : proof_state_name(c->state));
+    }
+    return NULL;
+}
+
+static struct node_result *add_node_result(
+        struct host_result *result, const struct config_node *node)
+{
+    result->nodes = mem_realloc_array(result->nodes, result->n_nodes + 1, sizeof(*result->nodes));
+    result->nodes[result->n_nodes] = (struct node_result){.node = node->name};
+    return &result->nodes[result->n_nodes++];
+}
+
+static void set_deployed(struct host_facts *facts, const char *node, struct wall now)
+{
+    struct host_state *s = &facts->state;
+    size_t i = 0;
+
+    while (i < s->n_deployed && strcmp(s->deployed[i].node, node) != 0)
+        i++;
+    if (i == s->n_deployed) {
+        if (i == STORE_NODES_MAX)
+            return; /* config_load() allows no more nodes than that */
+        s->deployed[i].node = str_dup(node);
+        s->n_deployed++;
+    }
+    s->deployed[i].generation = facts->generation.number;
+    s->deployed[i].since = now;
+}
+
+static struct err *settle_item(struct node_run *run, size_t i, const struct err *reload_error)
+        MAY_SUSPEND;
+static struct err *settle_item(struct node_run *run, size_t i, const struct err *reload_error)
+{
+    struct deploy_item *item = &run->items[i];
+    struct node_result *node = add_node_result(item->result, run->node);
+    const struct proof_check *broken = NULL;
+
+    node->reloaded = reload_error == NULL;
+    if (reload_error != NULL)
+        node->error = err_advise(ERR(err_kind(reload_error), "%s", err_text(reload_error)), "%s",
+                err_advice(reload_error) != NULL ? err_advice(reload_error) : "see ejabberd's log");
+    else if ((broken = broken_by_us(&run->before[i], &run->now[i])) != NULL)
+        err_ignore(roll_back(run, i, broken), "rolling back"); /* node->error says what happened */
+    if (node->error == NULL)
+        node->error = proof_error(&run->now[i]);
+    /* Served as it should be counts, whoever reloaded it. */
+    if (run->now[i].n > 0 && run->now[i].n_failed == 0 && !node->rolled_back) {
+        err_free(STEAL(node->error));
+        set_deployed(item->facts, run->node->name, world_now(run->agent->world));
+    }
+    node->proof = run->now[i];
+    run->now[i] = (struct proof_result){0};
+    return NULL;
+}
+
+static struct err *deploy_node(struct node_run *run, bool files_changed) MAY_SUSPEND;
+static struct err *deploy_node(struct node_run *run, bool files_changed)
+{
+    AUTO_ERR struct err *reload_error = NULL;
+
+    if (!files_changed)
+        TRY(prove_all(run, run->now, false));
+    if (files_changed || !all_proved(run))
+        TRY(reload_and_prove(run, &reload_error));
+    for (size_t i = 0; i < run->n; i++)
+        if (!run->items[i].left_out)
+            TRY(settle_item(run, i, reload_error));
+    return NULL;
+}
+
+/* ---- live files ---- */
+
+static struct err *install(struct agent *agent, struct deploy_item *item, bool *ret_changed)
+        MAY_SUSPEND;
+static struct err *install(struct agent *agent, struct deploy_item *item, bool *ret_changed)
+{
+    const struct host_facts *facts = item->facts;
+    struct store_install request = {.wanted = &facts->host->names,
+            .roots = agent->config->acme.roots,
+            .allow_earlier_expiry = item->allow_earlier_expiry,
+            .now = world_now(agent->world)};
+    enum store_installed installed;
+    AUTO_FREE char *why = NULL;
+
+    *ret_changed = false;
+    TRY(store_live_install(agent->store, &facts->host->host, facts->generation.number, &request,
+            &installed, &why));
+    if (installed == STORE_WORSE)
+        return err_advise(
+                ERR(ERR_CONFIG, "the live certificate is kept: the new one is worse (%s)", why),
+                "check acme.directory and acme.roots");
+    *ret_changed = installed == STORE_INSTALLED;
+    item->result->installed = *ret_changed;
+    return NULL;
+}
+
+static struct err *install_all(
+        struct agent *agent, struct deploy_item *items, size_t n, bool *ret_changed) MAY_SUSPEND;
+static struct err *install_all(
+        struct agent *agent, struct deploy_item *items, size_t n, bool *ret_changed)
+{
+    for (size_t i = 0; i < n; i++) {
+        bool changed;
+        struct err *e = install(agent, &items[i], &changed);
+        if (err_is(e, ERR_CANCELED))
+            return e;
+        *ret_changed |= changed;
+        if (e == NULL)
+            continue;
+        items[i].left_out = true;
+        items[i].result->outcome = HOST_UNDEPLOYED;
+        items[i].result->error = err_context(e, "%s", items[i].facts->host->host.text);
+    }
+    return NULL;
+}
+
+/* ---- state ---- */
+
+static struct err *save(struct agent *agent, struct deploy_item *item) MAY_SUSPEND;
+static struct err *save(struct agent *agent, struct deploy_item *item)
+{
+    struct host_state *s = &item->facts->state;
+    struct host_result *r = item->result;
+    const struct err *error = NULL;
+    struct wall now = world_now(agent->world);
+    bool stored;
+
+    for (size_t i = 0; i < r->n_nodes && error == NULL; i++)
+        error = r->nodes[i].error;
+    r->outcome = error != NULL ? HOST_UNDEPLOYED : HOST_DONE;
+    char *text = error != NULL ? str_dup(err_text(error)) : NULL;
+    free(s->deploy_error);
+    s->deploy_error = text;
+    s->deploy_attempts = error != NULL ? s->deploy_attempts + 1 : 0;
+    /* Deploying costs nobody anything: every minute at first, every 15 minutes in the end. */
+    int64_t wait =
+            s->deploy_attempts > 15 ? 15 * CLOCK_MIN : (int64_t)s->deploy_attempts * CLOCK_MIN;
+    s->next_deploy = error != NULL ? wall_add(now, wait) : (struct wall){0};
+    r->next = error != NULL ? s->next_deploy : plan_due(&item->facts->generation.cert);
+    TRY(store_state_save(agent->store, &item->facts->host->host, s, &stored));
+    if (!stored)
+        return ERR(ERR_LOCAL, "the state of %s was changed by another process",
+                item->facts->host->host.text);
+    return NULL;
+}
+
+static void free_proofs(struct node_run *runs, size_t n_nodes, size_t n)
+{
+    for (size_t k = 0; k < n_nodes; k++) {
+        for (size_t i = 0; i < n; i++) {
+            proof_result_done(&runs[k].before[i]);
+            proof_result_done(&runs[k].now[i]);
+        }
+        free(runs[k].before);
+        free(runs[k].now);
+    }
+}
+
+static struct err *deploy_nodes(struct agent *agent, struct node_run *runs,
+        struct deploy_item *items, size_t n) MAY_SUSPEND;
+static struct err *deploy_nodes(
+        struct agent *agent, struct node_run *runs, struct deploy_item *items, size_t n)
+{
+    bool changed = false;
+    size_t n_nodes = agent->config->n_nodes;
+
+    for (size_t k = 0; k < n_nodes; k++)
+        TRY(prove_all(&runs[k], runs[k].before, true));
+    TRY(install_all(agent, items, n, &changed));
+    for (size_t k = 0; k < n_nodes; k++)
+        TRY(deploy_node(&runs[k], changed));
+    for (size_t i = 0; i < n; i++)
+        if (!items[i].left_out)
+            TRY(save(agent, &items[i]));
+    for (size_t i = 0; i < n; i++)
+        report_host(agent->report, &items[i].facts->host->host, NULL);
+    return NULL;
+}
+
+struct err *deploy(struct agent *agent, struct deploy_item *items, size_t n)
+{
+    size_t n_nodes = agent->config->n_nodes;
+    AUTO_FREE struct node_run *runs = mem_array(n_nodes + 1, sizeof(*runs));
+
+    for (size_t k = 0; k < n_nodes; k++)
+        runs[k] = (struct node_run){.agent = agent,
+                .node = &agent->config->nodes[k],
+                .items = items,
+                .n = n,
+                .before = mem_array(n, sizeof(struct proof_result)),
+                .now = mem_array(n, sizeof(struct proof_result))};
+    struct err *e = deploy_nodes(agent, runs, items, n);
+    free_proofs(runs, n_nodes, n);
+    return e;
+}

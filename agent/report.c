@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The live display is a block of lines at the bottom of the terminal, one per name, redrawn in
+ * place when a step changes and every half second for the elapsed time. Whatever else is printed
+ * clears the block first (report_pause), so text above it scrolls as usual.
+ */
+#include "agent/report.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define ROWS_MAX ((size_t)40)
+
+struct row {
+    struct name host;
+    struct name name; /* equal to host for the host's own row */
+    char what[96];
+    struct mono since;
+    bool finished, failed;
+};
+
+struct report {
+    struct world *world;
+    struct report_options options;
+    size_t n_rows;
+    struct row *rows;
+    size_t drawn; /* lines of the block on the screen now */
+};
+
+const char *host_outcome_name(enum host_outcome outcome)
+{
+    static const char *const names[HOST_OUTCOME_MAX] = {
+            "good", "done", "undeployed", "waiting", "failed"};
+
+    return names[outcome];
+}
+
+static void node_result_done(struct node_result *node)
+{
+    proof_result_done(&node->proof);
+    err_free(node->error);
+}
+
+void host_result_done(struct host_result *result)
+{
+    plan_done(&result->plan);
+    host_check_done(&result->check);
+    cert_info_done(&result->cert);
+    for (size_t i = 0; i < result->n_nodes; i++)
+        node_result_done(&result->nodes[i]);
+    free(result->nodes);
+    for (size_t i = 0; i < result->n_failed; i++)
+        err_free(result->failed[i].error);
+    free(result->failed);
+    err_free(result->error);
+    *result = (struct host_result){0};
+}
+
+/* ---- the live display ---- */
+
+static void on_log_line(void *arg, enum log_level level, const char *line);
+
+struct report *report_new(struct world *world, const struct report_options *options)
+{
+    struct report *report = MEM_NEW(struct report);
+
+    report->world = world;
+    report->options = *options;
+    report->rows = mem_array(ROWS_MAX, sizeof(*report->rows));
+    if (options->style == REPORT_LIVE)
+        log_set_sink(on_log_line, report);
+    return report;
+}
+
+void report_free(struct report *report)
+{
+    if (report == NULL)
+        return;
+    report_pause(report);
+    if (report->options.style == REPORT_LIVE)
+        log_set_sink(NULL, NULL);
+    free(report->rows);
+    free(report);
+}
+
+static void put(const struct report *report, const struct buf *text)
+{
+    const char *p = text->data;
+    size_t left = text->len;
+
+    while (left > 0) {
+        ssize_t n = write(report->options.fd, p, left);
+        if (n <= 0)
+            return; /* a display that can't be written is not worth an error */
+        p += n;
+        left -= (size_t)n;
+    }
+}
+
+static void erase(struct report *report, struct buf *out)
+{
+    if (report->drawn > 0)
+        buf_printf(out, "\033[%zuF\033[J", report->drawn);
+    report->drawn = 0;
+}
+
+void report_pause(struct report *report)
+{
+    AUTO_BUF struct buf out = BUF_INIT(256);
+
+    erase(report, &out);
+    put(report, &out);
+}
+
+static unsigned screen_columns(int fd)
+{
+    struct winsize size;
+
+    return ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col : 80;
+}
+
+static void draw_row(const struct report *report, const struct row *row, struct buf *out)
+{
+    bool own = name_equal(&row->host, &row->name);
+    char span[WALL_TEXT_MAX], line[400];
+    int64_t ms = mono_diff(world_mono(report->world), row->since);
+    const char *color = !report->options.color ? ""
+                        : row->failed          ? "\033[31m"
+                        : row->finished        ? "\033[32m"
+                                               : "\033[33m";
+    const char *plain = report->options.color ? "\033[0m" : "";
+    unsigned columns = screen_columns(report->options.fd);
+
+    snprintf(line, sizeof(line), "%s%-34s %s%s%s", own ? "" : "  ", row->name.text, row->what,
+            row->finished ? "" : ", ", row->finished ? "" : clock_span(ms, span));
+    buf_printf(out, "%s%.*s%s\n", color, (int)(columns - 1), line, plain);
+}
+
+static void draw(struct report *report)
+{
+    AUTO_BUF struct buf out = BUF_INIT((size_t)64 * 1024);
+
+    if (report->options.style != REPORT_LIVE)
+        return;
+    erase(report, &out);
+    for (size_t i = 0; i < report->n_rows; i++)
+        draw_row(report, &report->rows[i], &out);
+    report->drawn = report->n_rows;
+    put(report, &out);
+}
+
+/* Log lines scroll above the block. */
+static void on_log_line(void *arg, enum log_level level, const char *line)
+{
+    struct report *report = arg;
+    AUTO_BUF struct buf out = BUF_INIT((size_t)64 * 1024);
+
+    (void)level;
+    erase(report, &out);
+    buf_printf(&out, "%s\n", line);
+    put(report, &out);
+    draw(report);
+}
+
+void report_tick(struct report *report)
+{
+    if (report->n_rows > 0)
+        draw(report);
+}
+
+/* Rows of a host stay together; when the block is full the first finished row makes room. */
+static struct row *find_row(struct report *report, const struct name *host, const struct name *name)
+{
+    size_t at = report->n_rows;
+
+    for (size_t i = 0; i < report->n_rows; i++) {
+        if (!name_equal(&report->rows[i].host, host))
+            continue;
+        if (name_equal(&report->rows[i].name, name))
+            return &report->rows[i];
+        at = i + 1;
+    }
+    if (report->n_rows == ROWS_MAX)
+        return NULL;
+    memmove(&report->rows[at + 1], &report->rows[at],
+            (report->n_rows - at) * sizeof(*report->rows));
+    report->rows[at] = (struct row){.host = *host, .name = *name};
+    report->n_rows++;
+    return &report->rows[at];
+}
+
+static void drop_host(struct report *report, const struct name *host)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < report->n_rows; i++)
+        if (!name_equal(&report->rows[i].host, host))
+            report->rows[kept++] = report->rows[i];
+    report->n_rows = kept;
+}
+
+static void set_row(struct report *report, const struct name *host, const struct name *name,
+        const char *what, const char *detail)
+{
+    struct row *row = find_row(report, host, name);
+
+    if (row == NULL)
+        return;
+    snprintf(row->what, sizeof(row->what), "%s%s%s", what, detail != NULL ? ": " : "",
+            detail != NULL ? detail : "");
+    row->since = world_mono(report->world);
+}
+
+void report_step(struct report *report, const struct name *host, const struct name *name,
+        enum acme_step step, const char *detail)
+{
+    log_debug("step", "issuing", LOG_STR("name", name != NULL ? name->text : host->text),
+            LOG_STR("step", acme_step_name(step)), LOG_STR("detail", detail));
+    if (report->options.style != REPORT_LIVE)
+        return;
+    set_row(report, host, name != NULL ? name : host, acme_step_name(step), detail);
+    if (name != NULL) {
+        struct row *row = find_row(report, host, name);
+        if (row != NULL) {
+            row->finished = step == ACME_STEP_VALID || step == ACME_STEP_FAILED;
+            row->failed = step == ACME_STEP_FAILED;
+        }
+    }
+    draw(report);
+}
+
+void report_host(struct report *report, const struct name *host, const char *what)
+{
+    if (what != NULL)
+        log_debug("step", "host", LOG_STR("step", what));
+    if (report->options.style != REPORT_LIVE)
+        return;
+    if (what == NULL)
+        drop_host(report, host);
+    else
+        set_row(report, host, host, what, NULL);
+    draw(report);
+}
+
+/* ---- text ---- */
+
+struct style {
+    const char *good, *warn, *bad, *dim, *off;
+};
+
+static struct style style_of(bool color)
+{
+    return color ? (struct style){"\033[32m", "\033[33m", "\033[31m", "\033[2m", "\033[0m"}
+                 : (struct style){"", "", "", "", ""};
+}
+
+static void print_record(struct buf *out, const char *record)
+{
+    if (record != NULL)
+        buf_printf(out, "  add:  %s\n", record);
+}
+
+static bool record_printed(const struct host_check *check, size_t i)
+{
+    for (size_t j = 0; j < i; j++)
+        if (check->v[j].record != NULL && strcmp(check->v[j].record, check->v[i].record) == 0)
+            return true;
+    return false;
+}
+
+/* Names that one record mends are told in one line: "conference, proxy and 2 more". */
+static bool told_before(const struct host_check *check, size_t i)
+{
+    return check->v[i].record != NULL && record_printed(check, i);
+}
+
+static size_t same_record(const struct host_check *check, size_t i)
+{
+    size_t n = 0;
+
+    for (size_t j = i + 1; j < check->n; j++)
+        n += check->v[i].record != NULL && check->v[j].record != NULL &&
+             strcmp(check->v[i].record, check->v[j].record) == 0;
+    return n;
+}
+
+void report_print_check(
+        struct buf *out, const struct name *host, const struct host_check *check, bool color)
+{
+    struct style s = style_of(color);
+
+    for (size_t i = 0; i < check->n; i++) {
+        const struct name_check *c = &check->v[i];
+        if (c->sentence == NULL || told_before(check, i))
+            continue;
+        bool blocked = c->verdict == NAME_BLOCKED;
+        size_t others = same_record(check, i);
+        buf_printf(out, "%s%s: %s:%s %s %s", blocked ? s.bad : s.warn, host->text,
+                blocked ? "waiting for DNS" : "warning", s.off, c->dns.name.text, c->sentence);
+        if (others > 0)
+            buf_printf(out, "; so %s %zu more", others == 1 ? "has" : "have", others);
+        buf_putc(out, '\n');
+        print_record(out, blocked ? c->record : NULL);
+    }
+}
+
+static void print_error(struct buf *out, const struct name *host, const char *what,
+        const struct err *e, const char *color, const char *off)
+{
+    buf_printf(out, "%s%s: %s:%s %s\n", color, host->text, what, off, err_text(e));
+    if (err_advice(e) != NULL)
+        buf_printf(out, "  do:   %s\n", err_advice(e));
+}
+
+void report_print_proof(struct buf *out, const struct proof_result *proof, const char *indent)
+{
+    for (size_t port = 0; port < PROOF_PORT_MAX; port++) {
+        size_t asked = 0, good = 0;
+        for (size_t i = 0; i < proof->n; i++) {
+            if (proof->checks[i].port != port || proof->checks[i].state == PROOF_REPORTED)
+                continue;
+            asked++;
+            good += proof->checks[i].state == PROOF_OK;
+        }
+        if (asked > 0)
+            buf_printf(out, "%s%-8s %zu of %zu handshakes show it\n", indent,
+                    proof_port_name((enum proof_port)port), good, asked);
+    }
+}
+
+static void print_nodes(struct buf *out, const struct host_result *r, const struct style *s)
+{
+    for (size_t i = 0; i < r->n_nodes; i++) {
+        const struct node_result *node = &r->nodes[i];
+        if (node->error != NULL) {
+            AUTO_FREE char *what = str_printf("issued, not deployed on %s", node->node);
+            print_error(out, &r->host->host, what, node->error, s->bad, s->off);
+        } else {
+            buf_printf(out, "  %s on ejabberd node %s:\n",
+                    node->reloaded ? "reloaded and proved" : "proved", node->node);
+        }
+        report_print_proof(out, &node->proof, "    ");
+    }
+}
+
+static void print_certificate(
+        struct buf *out, const struct host_result *r, struct wall now, const struct style *s)
+{
+    char when[WALL_TEXT_MAX], span[WALL_TEXT_MAX];
+    const char *verb = r->issued      ? "certificate issued"
+                       : r->installed ? "certificate installed"
+                                      : "certificate good";
+
+    buf_printf(out, "%s%s: %s%s for %zu name%s, valid until %s (%s)\n", s->good, r->host->host.text,
+            verb, s->off, r->cert.names.n, r->cert.names.n == 1 ? "" : "s",
+            wall_format(r->cert.not_after, when),
+            clock_span(wall_diff(r->cert.not_after, now), span));
+}
+
+static void print_next(struct buf *out, const struct host_result *r, struct wall now)
+{
+    char span[WALL_TEXT_MAX];
+
+    if (r->outcome == HOST_GOOD || r->outcome == HOST_DONE)
+        return;
+    if (r->next.ms != 0 && wall_before(now, r->next))
+        buf_printf(out, "  checked again in %s, or at once by `certherd renew %s`\n",
+                clock_span(wall_diff(r->next, now), span), r->host->host.text);
+}
+
+static void print_failed_names(struct buf *out, const struct host_result *r)
+{
+    for (size_t i = 0; i < r->n_failed; i++)
+        buf_printf(out, "  %s: %s\n", r->failed[i].name.text, err_text(r->failed[i].error));
+}
+
+void report_print_result(struct buf *out, const struct host_result *r, struct wall now, bool color)
+{
+    struct style s = style_of(color);
+    const struct name *host = &r->host->host;
+
+    if (r->generation != 0 && r->outcome != HOST_FAILED)
+        print_certificate(out, r, now, &s);
+    report_print_check(out, host, &r->check, color);
+    switch (r->outcome) {
+    case HOST_GOOD:
+    case HOST_DONE:
+        if (r->outcome == HOST_DONE && r->n_nodes == 0)
+            buf_printf(out, "  nothing reloads ejabberd: ejabberd.api is not set\n");
+        break;
+    case HOST_WAITING:
+        buf_printf(out, "%s%s: waiting:%s %s\n", s.warn, host->text, s.off, r->plan.reason);
+        break;
+    case HOST_UNDEPLOYED:
+    case HOST_FAILED:
+        if (r->error != NULL)
+            print_error(out, host, r->outcome == HOST_FAILED ? "failed" : "issued, not deployed",
+                    r->error, s.bad, s.off);
+        else if (r->n_nodes == 0)
+            buf_printf(out, "%s%s: issued, not deployed:%s %s\n", s.bad, host->text, s.off,
+                    r->plan.reason);
+        break;
+    case HOST_OUTCOME_MAX:
+        break;
+    }
+    print_failed_names(out, r);
+    print_nodes(out, r, &s);
+    print_next(out, r, now);
+}
+
+/* ---- exit status ---- */
+
+int report_exit_status(const struct host_result *results, size_t n)
+{
+    size_t good = 0;
+
+    for (size_t i = 0; i < n; i++)
+        good += results[i].outcome == HOST_GOOD || results[i].outcome == HOST_DONE;
+    if (good == n)
+        return 0;
+    return good > 0 ? 3 : 4;
+}
