@@ -8,6 +8,8 @@
 #include <stdio.h>
 
 #define FIRST_CAPACITY ((size_t)256)
+/* Keeps the sums and the doubling below from wrapping. */
+#define MAX_OF_MAX (SIZE_MAX / 4)
 
 static bool is_closed(const struct buf *b)
 {
@@ -31,9 +33,10 @@ static char *grown(struct buf *b, size_t cap)
 /* Room for `more` bytes and the NUL byte. */
 static bool reserve(struct buf *b, size_t more)
 {
+    size_t max = b->max < MAX_OF_MAX ? b->max : MAX_OF_MAX;
     if (is_closed(b))
         return false;
-    if (b->len > b->max || more > b->max - b->len) {
+    if (b->len > max || more > max - b->len) {
         b->overflow = true;
         return false;
     }
@@ -42,9 +45,9 @@ static bool reserve(struct buf *b, size_t more)
         return true;
     size_t cap = b->cap < FIRST_CAPACITY ? FIRST_CAPACITY : b->cap;
     while (cap < wanted)
-        cap = cap > SIZE_MAX / 2 ? wanted : cap * 2;
-    if (cap > b->max + 1)
-        cap = b->max + 1;
+        cap *= 2;
+    if (cap > max + 1)
+        cap = max + 1;
     char *data = grown(b, cap);
     if (data == NULL) {
         b->nomem = true;

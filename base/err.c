@@ -41,6 +41,7 @@ static struct err no_memory = {
 
 /* ---- making ---- */
 
+static char *clean_vprintf(size_t max, const char *fmt, va_list ap) ATTR_PRINTF(2, 0);
 static char *clean_vprintf(size_t max, const char *fmt, va_list ap)
 {
     AUTO_FREE char *raw = str_vprintf(fmt, ap);
