@@ -30,6 +30,8 @@ void http01_close(struct http01 *h);
 DEFINE_FREEP(struct http01, http01_close)
 /* Borrowed; lives as long as h. */
 const struct acme_solver *http01_solver(struct http01 *h);
+/* Where the responder listens (the port in use, if 0 was asked for); AF_UNSPEC with token_dir. */
+struct addr http01_address(const struct http01 *h);
 
 enum http01_probe_verdict {
     HTTP01_PROBE_OK,          /* our token came back */
@@ -44,6 +46,7 @@ struct http01_probe_result {
 };
 void http01_probe_result_done(struct http01_probe_result *result);
 /* Publishes a random probe token, fetches http://<name>/.well-known/acme-challenge/<token> at the
- * address given (DNS was looked up before), following redirects as the CA does, and removes it. */
+ * address given (DNS was looked up before; its port, or 80 where that is 0), following redirects as
+ * the CA does, and removes it. Errors are our own faults and cancellation only. */
 struct err *http01_probe(struct http01 *h, const struct name *name, const struct addr *at,
         struct http01_probe_result *ret) MAY_SUSPEND NODISCARD;
