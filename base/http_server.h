@@ -9,21 +9,34 @@
 
 #include "base/addr.h"
 #include "base/buf.h"
+#include "base/http.h"
 #include "base/loop.h"
 
+/* Everything is borrowed and valid until the handler returns. */
 struct http_server_request {
     const char *method;
-    const char *path;  /* without the query */
+    const char *path;  /* without the query, as it was sent: "%2e" is not decoded; begins with "/" */
     const char *query; /* or NULL */
     const char *host;  /* or NULL */
     struct addr peer;
+    size_t n_headers;
+    const struct http_header *headers; /* names as they were sent */
     const void *body;
     size_t body_len;
 };
+/* The first header of that name in any case, or NULL. */
+const char *http_server_header(const struct http_server_request *request, const char *name);
 
+#define HTTP_SERVER_REPLY_HEADERS_MAX 4
+/* Every reply gets "Cache-Control: no-store" and "X-Content-Type-Options: nosniff". */
 struct http_server_reply {
     unsigned status;
-    const char *content_type; /* static string */
+    const char *content_type; /* static string, or NULL */
+    /* The page's own: what it may load. Static string; NULL: "default-src 'none'". */
+    const char *security_policy;
+    /* More, up to name == NULL. Copied right after the handler has returned: static strings, or
+     * memory of arg. */
+    struct http_header headers[HTTP_SERVER_REPLY_HEADERS_MAX];
     struct buf body;          /* filled by the handler, sent and freed by the server */
 };
 

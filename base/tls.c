@@ -171,8 +171,9 @@ static struct err *prepare(struct handshake *h, const struct tls_probe_request *
         mem_fail(0);
     SSL_set_bio(h->ssl, h->in, h->out);
     SSL_set_connect_state(h->ssl);
-    if (request->sni != NULL && SSL_set_tlsext_host_name(h->ssl, request->sni->text) != 1)
-        return ERR_OPENSSL(ERR_LOCAL, "SNI %s", request->sni->text);
+    AUTO_FREE char *sni = request->sni != NULL ? str_dup(request->sni->text) : NULL;
+    if (sni != NULL && SSL_set_tlsext_host_name(h->ssl, sni) != 1)
+        return ERR_OPENSSL(ERR_LOCAL, "SNI %s", sni);
     if (request->alpn != NULL)
         TRY(set_alpn(h->ssl, request->alpn));
     return NULL;
