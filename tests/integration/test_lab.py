@@ -107,7 +107,7 @@ def test_issue_and_reload(mailcow):
                 prober.__enter__()
                 prober.progress()
             ejabberd.install(HOST, pem)
-            assert ejabberd.api("reload_config") == (200, "0")
+            assert ejabberd.api("reload_config", unix=True) == (200, "0")
             for prober in probers:
                 prober.progress()
         finally:

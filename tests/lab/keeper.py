@@ -6,7 +6,9 @@ A process of its own, started by lab.py: it makes a network and a mount namespac
 lab is closed, and also when the process that made the lab dies in any way. It then kills whatever still lives in the network
 namespace and removes the lab's directory. Nothing has a name outside (no /run/netns, no /etc/netns), so nothing can be left there.
 
-    keeper.py DIRECTORY keep|remove
+    keeper.py DIRECTORY SHORT keep|remove
+
+SHORT is an empty directory of the system where the lab's directory is seen as well, inside: unix sockets must have short paths.
 """
 
 import ctypes
@@ -60,23 +62,35 @@ def sweep(namespace: int, patience: float = 20) -> None:
         time.sleep(0.01)
 
 
-def _enter(directory: Path) -> None:
-    _check(libc.unshare(CLONE_NEWNET | CLONE_NEWNS), "unshare (root is needed)")
+def _make_private() -> None:
+    """Keeps our mounts to ourselves. Seen from a chroot "/" may be no mount, so this is done at the real root, which setns leads to."""
+    home = os.open("/", os.O_RDONLY)
+    with open("/proc/self/ns/mnt", "rb") as own:
+        setns(own.fileno(), CLONE_NEWNS)
     _check(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "make mounts private")
+    os.fchdir(home)
+    os.chroot(".")
+    os.close(home)
+
+
+def _enter(directory: Path, short: Path) -> None:
+    _check(libc.unshare(CLONE_NEWNET | CLONE_NEWNS), "unshare (root is needed)")
+    _make_private()
     private = directory / "etc"
-    for source in [*(p for p in private.iterdir() if p.is_file()), private / "ssl/certs"]:
-        target = Path("/etc", source.relative_to(private)).resolve()
+    sources = [*(path for path in private.iterdir() if path.is_file()), private / "ssl/certs"]
+    targets = {Path("/etc", source.relative_to(private)).resolve(): source for source in sources}
+    for target, source in (targets | {short: directory}).items():
         if not target.exists():
             raise OSError(f"{target} does not exist here, so the lab can't bind its own over it")
         _check(libc.mount(os.fsencode(source), os.fsencode(target), None, MS_BIND, None), f"bind {target}")
 
 
 def main() -> None:
-    directory, keep = Path(sys.argv[1]), sys.argv[2] == "keep"
+    directory, short, keep = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "keep"
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)  # they are meant for the lab's owner; we see how it ends by our standard input
     try:
-        _enter(directory)
+        _enter(directory, short)
         print("ready", flush=True)
         sys.stdin.buffer.read()
         sweep(os.stat("/proc/self/ns/net").st_ino)
