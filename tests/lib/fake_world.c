@@ -109,7 +109,8 @@ static struct err *op_http(struct world *world, const char *ca_bundle,
         http_reply_done(&reply);
         return e;
     }
-    reply.effective_url = str_dup(request->url);
+    if (reply.effective_url == NULL)
+        reply.effective_url = str_dup(request->url);
     reply.http_version = 20;
     *ret = reply;
     return NULL;
