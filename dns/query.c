@@ -154,7 +154,7 @@ static struct err *fetch(struct dns_resolver *resolver, const struct dns_questio
             .arg = &expected};
     struct err *e = exchange(resolver, &request, reply);
     if (e == NULL && dns_message_is_truncated((const uint8_t *)reply->data, reply->len)) {
-        buf_reset(reply);
+        buf_done(reply);
         request.tcp = true;
         e = exchange(resolver, &request, reply);
     }
