@@ -41,22 +41,25 @@ static const char *check_ace(const char *label)
     return strcmp(again, label) == 0 ? NULL : why;
 }
 
+static const char *why_not(char c)
+{
+    switch (c) {
+    case '_':
+        return "underscore";
+    case ' ':
+        return "space";
+    case '*':
+        return "wildcard";
+    default:
+        return "only letters, digits and hyphens are allowed";
+    }
+}
+
 static const char *check_characters(const char *label, size_t len)
 {
-    for (size_t i = 0; i < len; i++) {
-        if (is_ldh(label[i]))
-            continue;
-        switch (label[i]) {
-        case '_':
-            return "underscore";
-        case ' ':
-            return "space";
-        case '*':
-            return "wildcard";
-        default:
-            return "only letters, digits and hyphens are allowed";
-        }
-    }
+    for (size_t i = 0; i < len; i++)
+        if (!is_ldh(label[i]))
+            return why_not(label[i]);
     return NULL;
 }
 
@@ -109,8 +112,23 @@ static const char *check_input(const char *text)
     return NULL;
 }
 
+/* What is wrong with the ASCII part is said in our words, before libidn2 says "roundtrip failed".
+ */
+static const char *check_ascii_part(const char *text)
+{
+    for (; *text != '\0'; text++) {
+        bool upper = *text >= 'A' && *text <= 'Z';
+        if ((unsigned char)*text < 0x80 && !upper && *text != '.' && !is_ldh(*text))
+            return why_not(*text);
+    }
+    return NULL;
+}
+
 static const char *to_ascii(const char *text, char **ret)
 {
+    const char *why = check_ascii_part(text);
+    if (why != NULL)
+        return why;
     if (is_ascii(text)) {
         char *lower = str_dup(text);
         for (char *c = lower; *c != '\0'; c++)
