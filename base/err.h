@@ -46,11 +46,13 @@ enum err_origin {
 
 struct err;
 #define NODISCARD __attribute__((warn_unused_result))
+/* Makers never return NULL; the compiler then sees that nothing goes on after one. */
+#define ERR_MAKER __attribute__((warn_unused_result, returns_nonnull))
 
 /* ---- making ---- */
 
 struct err *err_new_at(const char *file, int line, enum err_kind kind, enum err_origin origin,
-        long number, const char *fmt, ...) ATTR_PRINTF(6, 7) NODISCARD;
+        long number, const char *fmt, ...) ATTR_PRINTF(6, 7) ERR_MAKER;
 /* A plain error of our own: ERR(ERR_CONFIG, "no mail_host is set"). */
 #define ERR(kind, ...) err_new_at(__FILE__, __LINE__, kind, ERR_FROM_SELF, 0, __VA_ARGS__)
 #define ERR_FROM(kind, origin, number, ...)                                                        \
@@ -58,22 +60,22 @@ struct err *err_new_at(const char *file, int line, enum err_kind kind, enum err_
 /* Appends ": " strerror(errno_value); kind ERR_LOCAL, but ERR_CONFIG for EACCES, EPERM, ENOENT,
  * ENOTDIR, EROFS. */
 struct err *err_errno_at(const char *file, int line, int errno_value, const char *fmt, ...)
-        ATTR_PRINTF(4, 5) NODISCARD;
+        ATTR_PRINTF(4, 5) ERR_MAKER;
 #define ERR_ERRNO(errno_value, ...) err_errno_at(__FILE__, __LINE__, errno_value, __VA_ARGS__)
 /* The same for a negative libuv code; network conditions become ERR_RETRY. */
 struct err *err_uv_at(const char *file, int line, int uv_code, const char *fmt, ...)
-        ATTR_PRINTF(4, 5) NODISCARD;
+        ATTR_PRINTF(4, 5) ERR_MAKER;
 #define ERR_UV(uv_code, ...) err_uv_at(__FILE__, __LINE__, uv_code, __VA_ARGS__)
 /* Drains OpenSSL's queue of this thread into the message. Must run before the fiber waits: the
  * queue is per thread. */
 struct err *err_openssl_at(const char *file, int line, enum err_kind kind, const char *fmt, ...)
-        ATTR_PRINTF(4, 5) NODISCARD;
+        ATTR_PRINTF(4, 5) ERR_MAKER;
 #define ERR_OPENSSL(kind, ...) err_openssl_at(__FILE__, __LINE__, kind, __VA_ARGS__)
 struct err *err_retry_at_new_at(const char *file, int line, struct wall when, const char *fmt, ...)
-        ATTR_PRINTF(4, 5) NODISCARD;
+        ATTR_PRINTF(4, 5) ERR_MAKER;
 #define ERR_AT(when, ...) err_retry_at_new_at(__FILE__, __LINE__, when, __VA_ARGS__)
 /* The one static object; err_free() leaves it alone. */
-struct err *err_nomem(void) NODISCARD;
+struct err *err_nomem(void) ERR_MAKER;
 
 /* Adds a fact in front ("order https://…"). Takes and returns e; NULL passes through. */
 struct err *err_context(struct err *e, const char *fmt, ...) ATTR_PRINTF(2, 3) NODISCARD;
