@@ -115,7 +115,7 @@ static struct err *next_certificate(struct scan *s, const char **ret_begin, size
                     "line %zu of the certificate chain: expected only certificates, found a "
                     "block of %s",
                     s->line_no, label);
-        size_t len;
+        size_t len = 0;
         TRY(finish_block(s, begin, label, &len));
         if (is_cert) {
             *ret_begin = begin;
