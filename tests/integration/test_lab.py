@@ -60,7 +60,10 @@ def test_web_serves_tokens(mailcow):
     token = mailcow.web.token_dir / "token"
     token.write_text("token.thumbprint")
     for address in (MAIL4, MAIL6):
-        assert mailcow.web.get("/.well-known/acme-challenge/token", HOST, address) == (200, b"token.thumbprint")
+        assert mailcow.web.get("/.well-known/acme-challenge/token", HOST, address) == (
+            200,
+            b"token.thumbprint",
+        )
     assert mailcow.web.get("/.well-known/acme-challenge/other", HOST)[0] == 404
     assert mailcow.web.get("/", HOST)[0] == 301
     token.unlink()
@@ -82,10 +85,40 @@ def obtain(mailcow) -> str:
     account, key, csr = (directory / name for name in ("account.pem", "key.pem", "csr.pem"))
     lab.run(["openssl", "genrsa", "-out", account, "2048"])
     names = ",".join(f"DNS:{name}" for name in NAMES)
-    lab.run(["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", csr,
-             "-subj", f"/CN={HOST}", "-addext", f"subjectAltName={names}"])
-    chain = lab.run(["acme-tiny", "--account-key", account, "--csr", csr, "--acme-dir", mailcow.web.token_dir, "--directory-url",
-                     mailcow.ca.directory_url], env={"SSL_CERT_FILE": mailcow.ca.ca_bundle}).stdout
+    lab.run(
+        [
+            "openssl",
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            key,
+            "-out",
+            csr,
+            "-subj",
+            f"/CN={HOST}",
+            "-addext",
+            f"subjectAltName={names}",
+        ]
+    )
+    chain = lab.run(
+        [
+            "acme-tiny",
+            "--account-key",
+            account,
+            "--csr",
+            csr,
+            "--acme-dir",
+            mailcow.web.token_dir,
+            "--directory-url",
+            mailcow.ca.directory_url,
+        ],
+        env={"SSL_CERT_FILE": mailcow.ca.ca_bundle},
+    ).stdout
     return chain + key.read_text()
 
 
@@ -99,7 +132,11 @@ def test_issue_and_reload(mailcow):
     pem = obtain(mailcow)
     assert mailcow.ca.orders(mark) == 1
     assert certs.dns_names(certs.load(pem)) == sorted(NAMES)
-    probes = [(5222, HOST, "c2s"), (5269, "conference." + HOST, "s2s"), (5443, "upload." + HOST, "tls")]
+    probes = [
+        (5222, HOST, "c2s"),
+        (5269, "conference." + HOST, "s2s"),
+        (5443, "upload." + HOST, "tls"),
+    ]
     with Session(lab, MAIL4, HOST) as session:
         probers = [Prober(lab, MAIL4, *probe) for probe in probes]
         try:
@@ -145,7 +182,11 @@ def test_session_notices_the_end(mailcow):
 def members(process: int) -> list[str]:
     """Every process that shares a mount or network namespace with this one."""
     wanted = {os.readlink(f"/proc/{process}/ns/{kind}") for kind in ("net", "mnt")}
-    return [pid for pid in filter(str.isdigit, os.listdir("/proc")) if wanted & {_link(pid, "net"), _link(pid, "mnt")}]
+    return [
+        pid
+        for pid in filter(str.isdigit, os.listdir("/proc"))
+        if wanted & {_link(pid, "net"), _link(pid, "mnt")}
+    ]
 
 
 def _link(pid: str, kind: str) -> str | None:
@@ -156,7 +197,9 @@ def _link(pid: str, kind: str) -> str | None:
 
 
 def test_nothing_is_left():
-    """Not after an error, nor of processes that run away. A namespace without members is gone: nothing else holds it."""
+    """Not after an error, nor of processes that run away. A namespace without members is gone:
+    nothing else holds it.
+    """
     mounts = Path("/proc/self/mounts").read_text()
     with pytest.raises(ZeroDivisionError), Lab() as lab:
         standard.start(lab)
@@ -172,9 +215,14 @@ def test_nothing_is_left():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_after_a_signal(number):
     """The owner of the lab is ended from outside, with servers running."""
-    program = "import os, sys, time\nfrom tests.lab import Lab, standard\nwith Lab() as lab:\n standard.start(lab)\n" \
-              " print(os.fstat(lab._namespace).st_ino, flush=True)\n time.sleep(600)\n"
-    owner = subprocess.Popen(["/usr/bin/python3", "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    program = (
+        "import os, sys, time\nfrom tests.lab import Lab, standard\n"
+        "with Lab() as lab:\n standard.start(lab)\n"
+        " print(os.fstat(lab._namespace).st_ino, flush=True)\n time.sleep(600)\n"
+    )
+    owner = subprocess.Popen(
+        ["/usr/bin/python3", "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     inode = int(owner.stdout.readline())
     assert len(keeper.processes(inode)) > 5
     owner.send_signal(number)
@@ -204,21 +252,33 @@ def test_faulty_name_server():
         zone = mailcow.zones["example.test"]
         for name in ("broken", "silent", "lame", "slow", "big"):
             zone.delegate(f"{name}.im", standard.FAULT_SERVER)
-        host = {name: f"{name}.im.example.test" for name in ("broken", "silent", "lame", "slow", "big")}
+        host = {
+            name: f"{name}.im.example.test" for name in ("broken", "silent", "lame", "slow", "big")
+        }
         address = Reply(records=["@ 60 IN A 10.53.0.20"])
         fault.rule(host["broken"], "*", SERVFAIL)
         fault.rule(host["silent"], "*", SILENT)
         fault.rule(host["lame"], "*", REFUSED)
         fault.rule(host["slow"], "A", slow(address, 0.3))
         fault.rule(host["big"], "A", replace(address, truncate=True))
-        fault.rule("*.liar.test", "A", replace(address, wrong_id=True), replace(address, wrong_question=True), replace(address, raw=b"junk"), address)
+        fault.rule(
+            "*.liar.test",
+            "A",
+            replace(address, wrong_id=True),
+            replace(address, wrong_question=True),
+            replace(address, raw=b"junk"),
+            address,
+        )
         lab.start(mailcow.knot, mailcow.unbound, fault)
         for name in ("broken", "lame"):
             assert query(lab, RESOLVER4, host[name], timeout=30).rcode() == 2
         assert fault.asked(host["broken"], "A") >= 1
         assert answers(lab, host["slow"]) == [OTHER4]
         assert answers(lab, host["big"]) == [OTHER4]
-        assert [q.tcp for q in fault.questions if q.name == host["big"] and q.rtype == "A"] == [False, True]
+        assert [q.tcp for q in fault.questions if q.name == host["big"] and q.rtype == "A"] == [
+            False,
+            True,
+        ]
         assert answers(lab, "im.example.test", server=FAULT6) == [MAIL4]
         with pytest.raises(dns.exception.Timeout):
             query(lab, FAULT4, host["silent"], timeout=0.2)
@@ -235,7 +295,16 @@ def test_distance():
     with link.distant_ca(100) as distance:
         for version in ("--http1.1", "--http2"):
             distance.link.reset()
-            curl = ["curl", "-sS", version, "-o", "/dev/null", "-w", "%{time_total}", distance.near.ca.directory_url]
+            curl = [
+                "curl",
+                "-sS",
+                version,
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{time_total}",
+                distance.near.ca.directory_url,
+            ]
             seconds = float(distance.near.lab.run(curl).stdout)
             traffic = distance.link.traffic()
             assert (traffic.connections, traffic.client_hellos) == (1, 1)
@@ -251,8 +320,18 @@ def test_distance():
 def test_other_pebble_settings():
     """Strict mode, bad nonces and profiles start with every version; a restart forgets."""
     with Lab() as lab:
-        ca = Pebble(lab, strict=True, nonce_reject=50, authz_reuse=100, sleep=None, validity=3600, eab={"kid": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"},
-                    profiles={"shortlived": 518400}, chain_length=2, alternate_roots=1)
+        ca = Pebble(
+            lab,
+            strict=True,
+            nonce_reject=50,
+            authz_reuse=100,
+            sleep=None,
+            validity=3600,
+            eab={"kid": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"},
+            profiles={"shortlived": 518400},
+            chain_length=2,
+            alternate_roots=1,
+        )
         lab.start(ca)
         assert b'"externalAccountRequired": true' in ca.get("/dir")[1]
         roots = ca.roots_pem(0), ca.roots_pem(1)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates made on the spot: a small CA for a server's own TLS, self-signed ones for ejabberd's first start, and bad ones for tests."""
+"""Certificates made on the spot: a small CA for a server's own TLS, self-signed ones for ejabberd's
+first start, and bad ones for tests.
+"""
 
 import datetime
 import ipaddress
@@ -15,15 +17,27 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 
 
 def key_pem(key) -> str:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
 
 
 def cert_pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def make(names: list[str], *, key=None, issuer: tuple | None = None, ca: bool = False, days: float = 30, start_days: float = -1) -> tuple:
-    """(certificate, key) for these host names and IP addresses; signed by issuer=(certificate, key), or by itself."""
+def make(
+    names: list[str],
+    *,
+    key=None,
+    issuer: tuple | None = None,
+    ca: bool = False,
+    days: float = 30,
+    start_days: float = -1
+) -> tuple:
+    """(certificate, key) for these host names and IP addresses; signed by issuer=(certificate,
+    key), or by itself.
+    """
     key = key or new_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
@@ -41,7 +55,9 @@ def make(names: list[str], *, key=None, issuer: tuple | None = None, ca: bool = 
     if ca:
         builder = builder.add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
     else:
-        builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(n) for n in names]), critical=False)
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName([_general_name(n) for n in names]), critical=False
+        )
     if issuer:
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer[1].public_key())
         builder = builder.add_extension(identifier, critical=False)
@@ -57,7 +73,9 @@ def combined_pem(names: list[str], **options) -> str:
 def load(pem_or_der: str | bytes) -> x509.Certificate:
     if isinstance(pem_or_der, bytes) and not pem_or_der.lstrip().startswith(b"-"):
         return x509.load_der_x509_certificate(pem_or_der)
-    return x509.load_pem_x509_certificate(pem_or_der.encode() if isinstance(pem_or_der, str) else pem_or_der)
+    return x509.load_pem_x509_certificate(
+        pem_or_der.encode() if isinstance(pem_or_der, str) else pem_or_der
+    )
 
 
 def dns_names(certificate: x509.Certificate) -> list[str]:
@@ -67,8 +85,17 @@ def dns_names(certificate: x509.Certificate) -> list[str]:
 
 
 def _usage(**allowed: bool) -> x509.KeyUsage:
-    names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign",
-             "encipher_only", "decipher_only")
+    names = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    )
     return x509.KeyUsage(**({name: False for name in names} | allowed))
 
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The other side of ejabberd: one handshake, an endless loop of them, and a client session that notices when it is cut.
+"""The other side of ejabberd: one handshake, an endless loop of them, and a client session that
+notices when it is cut.
 
 All of it runs in this process; only the sockets belong to the lab.
 """
 
+import contextlib
 import hashlib
 import itertools
 import socket
@@ -16,11 +18,19 @@ from xml.etree import ElementTree
 from cryptography import x509
 
 from . import certs
-from .lab import PATIENCE, Lab, wait_until
+from .base import PATIENCE, wait_until
+from .lab import Lab
 
-_STREAM = "<stream:stream xmlns='{xmlns}' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' to='{to}'>"
+_STREAM = (
+    "<stream:stream xmlns='{xmlns}' xmlns:stream='http://etherx.jabber.org/streams'"
+    " version='1.0' to='{to}'>"
+)
+_PING = "<iq type='get' id='p{number}' to='{to}'><ping xmlns='urn:xmpp:ping'/></iq>"
 _TLS, _SASL = "{urn:ietf:params:xml:ns:xmpp-tls}", "{urn:ietf:params:xml:ns:xmpp-sasl}"
-_FEATURES, _ERROR = "{http://etherx.jabber.org/streams}features", "{http://etherx.jabber.org/streams}error"
+_FEATURES, _ERROR = (
+    "{http://etherx.jabber.org/streams}features",
+    "{http://etherx.jabber.org/streams}error",
+)
 
 
 class XmppError(Exception):
@@ -85,8 +95,17 @@ def verifying(roots_pem: str) -> ssl.SSLContext:
     return ssl.create_default_context(cadata=roots_pem)
 
 
-def handshake(lab: Lab, address: str, port: int, name: str, mode: str = "c2s", *, sni: bool = True, context: ssl.SSLContext | None = None,
-              timeout: float = PATIENCE) -> x509.Certificate:
+def handshake(
+    lab: Lab,
+    address: str,
+    port: int,
+    name: str,
+    mode: str = "c2s",
+    *,
+    sni: bool = True,
+    context: ssl.SSLContext | None = None,
+    timeout: float = PATIENCE,
+) -> x509.Certificate:
     """The certificate that is served for name. mode: c2s or s2s (STARTTLS), tls (TLS at once)."""
     context = context or trusting()
     sock = lab.connect(address, port, timeout)
@@ -103,7 +122,9 @@ def handshake(lab: Lab, address: str, port: int, name: str, mode: str = "c2s", *
 
 
 class Prober:
-    """Handshakes without a pause, in a thread, until stop(): what clients see while a certificate is replaced. A context manager."""
+    """Handshakes without a pause, in a thread, until stop(): what clients see while a certificate
+    is replaced. A context manager.
+    """
 
     def __init__(self, lab: Lab, address: str, port: int, name: str, mode: str = "c2s", **options):
         self.handshakes = 0
@@ -141,9 +162,20 @@ class Prober:
 
 
 class Session:
-    """A logged-in client (SASL ANONYMOUS) that pings the server now and then. A context manager; closed is None as long as it stays up."""
+    """A logged-in client (SASL ANONYMOUS) that pings the server now and then. A context manager;
+    closed is None as long as it stays up.
+    """
 
-    def __init__(self, lab: Lab, address: str, host: str, *, port: int = 5222, context: ssl.SSLContext | None = None, interval: float = 0.1):
+    def __init__(
+        self,
+        lab: Lab,
+        address: str,
+        host: str,
+        *,
+        port: int = 5222,
+        context: ssl.SSLContext | None = None,
+        interval: float = 0.1,
+    ):
         self.closed: str | None = None  # why the session is over
         self.pongs = 0
         self._interval, self._end = interval, threading.Event()
@@ -157,10 +189,8 @@ class Session:
         except BaseException:
             stream.sock.close()
             raise
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._writer = threading.Thread(target=self._write, daemon=True)
-        self._reader.start()
-        self._writer.start()
+        self._thread = threading.Thread(target=self._live, daemon=True)
+        self._thread.start()
 
     def _log_in(self) -> None:
         stream = self._stream
@@ -170,28 +200,31 @@ class Session:
         stream.expect(f"{_SASL}success")
         stream.open()
         stream.expect(_FEATURES)
-        stream.send("<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>")
+        stream.send(
+            "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>"
+        )
         answer = stream.expect("{jabber:client}iq")
         self.jid = answer.findtext(".//{urn:ietf:params:xml:ns:xmpp-bind}jid")
         if answer.get("type") != "result" or not self.jid:
             raise XmppError("no resource bound")
 
-    def _write(self) -> None:
-        try:
-            while not self._end.wait(self._interval):
-                ping = f"<iq type='get' id='p{next(self._ids)}' to='{self._stream.to}'><ping xmlns='urn:xmpp:ping'/></iq>"
-                self._stream.send(ping)
-        except OSError as error:
-            self.closed = self.closed or str(error)
-
-    def _read(self) -> None:
+    def _live(self) -> None:
+        """One thread for both directions: a TLS connection must not be used by two at a time."""
+        due = time.monotonic()
         try:
             while not self._end.is_set():
-                stanza = self._stream.receive()
-                self.pongs += stanza.tag == "{jabber:client}iq" and stanza.get("type") == "result"
+                if time.monotonic() >= due:
+                    due = time.monotonic() + self._interval
+                    self._stream.sock.settimeout(PATIENCE)
+                    self._stream.send(_PING.format(number=next(self._ids), to=self._stream.to))
+                    self._stream.sock.settimeout(self._interval)
+                with contextlib.suppress(TimeoutError):
+                    stanza = self._stream.receive()
+                    self.pongs += (
+                        stanza.tag == "{jabber:client}iq" and stanza.get("type") == "result"
+                    )
         except (OSError, XmppError, ElementTree.ParseError) as error:
-            if not self._end.is_set():
-                self.closed = self.closed or str(error)
+            self.closed = str(error) or type(error).__name__
 
     def check(self, pongs: int = 2) -> None:
         """Waits for more answers to pings; XmppError if the session is over."""
@@ -208,10 +241,5 @@ class Session:
 
     def close(self) -> None:
         self._end.set()
-        try:
-            self._writer.join(PATIENCE)
-            self._stream.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self._reader.join(PATIENCE)
+        self._thread.join(PATIENCE)
         self._stream.sock.close()

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real name servers: zones as Python objects, Knot to serve them, Unbound to resolve them. For servers that lie there is faultdns.py."""
+"""Real name servers: zones as Python objects, Knot to serve them, Unbound to resolve them. For
+servers that lie there is faultdns.py.
+"""
 
 import dns.flags
 import dns.message
@@ -7,10 +9,21 @@ import dns.query
 import dns.rcode
 import dns.rdatatype
 
-from .lab import AUTH4, AUTH6, RESOLVER4, RESOLVER6, Lab, Server, wait_until
+from .base import wait_until
+from .lab import AUTH4, AUTH6, RESOLVER4, RESOLVER6, Lab
+from .server import Server
 
 
-def query(lab: Lab, server: str, name: str, rtype: str = "A", *, tcp: bool = False, timeout: float = 5, port: int = 53) -> dns.message.Message:
+def query(
+    lab: Lab,
+    server: str,
+    name: str,
+    rtype: str = "A",
+    *,
+    tcp: bool = False,
+    timeout: float = 5,
+    port: int = 53,
+) -> dns.message.Message:
     """One question to one server, asked inside the lab."""
     message = dns.message.make_query(name, rtype, use_edns=0, payload=1232)
     with lab.inside():
@@ -18,19 +31,36 @@ def query(lab: Lab, server: str, name: str, rtype: str = "A", *, tcp: bool = Fal
 
 
 def answers(lab: Lab, name: str, rtype: str = "A", server: str = RESOLVER4) -> list[str]:
-    """The records of this type at the end of the CNAME chain, as sorted text; empty for NXDOMAIN, NODATA and SERVFAIL."""
+    """The records of this type at the end of the CNAME chain, as sorted text; empty for NXDOMAIN,
+    NODATA and SERVFAIL.
+    """
     wanted = dns.rdatatype.from_text(rtype)
-    return sorted(str(record) for rrset in query(lab, server, name, rtype).answer if rrset.rdtype == wanted for record in rrset)
+    return sorted(
+        str(record)
+        for rrset in query(lab, server, name, rtype).answer
+        if rrset.rdtype == wanted
+        for record in rrset
+    )
 
 
 class Zone:
-    """Records of one zone. Names and values are written as in a zone file: relative to the zone unless they end in a dot, "@" for its apex.
+    """Records of one zone. Names and values are written as in a zone file: relative to the zone
+    unless they end in a dot, "@" for its apex.
 
-    name_servers maps the NS names to their addresses; addresses of names outside the zone are left out of it. options are lines for Knot's zone
-    section, such as {"dnssec-signing": "on"}. A change is served after reload().
+    name_servers maps the NS names to their addresses; addresses of names outside the zone are left
+    out of it. options are lines for Knot's zone section, such as {"dnssec-signing": "on"}. A change
+    is served after reload().
     """
 
-    def __init__(self, name: str, *, name_servers: dict[str, tuple[str, ...]] | None = None, ttl: int = 60, minimum: int = 1, options: dict | None = None):
+    def __init__(
+        self,
+        name: str,
+        *,
+        name_servers: dict[str, tuple[str, ...]] | None = None,
+        ttl: int = 60,
+        minimum: int = 1,
+        options: dict | None = None,
+    ):
         self.name = name.rstrip(".")
         self.ttl, self.minimum, self.serial = ttl, minimum, 1
         self.options = options or {}
@@ -46,7 +76,11 @@ class Zone:
 
     def remove(self, name: str, rtype: str | None = None) -> "Zone":
         """All records of a name, or those of one type."""
-        self._records = {key: value for key, value in self._records.items() if key[0] != name or rtype not in (None, key[1])}
+        self._records = {
+            key: value
+            for key, value in self._records.items()
+            if key[0] != name or rtype not in (None, key[1])
+        }
         return self
 
     def get(self, name: str, rtype: str) -> tuple[str, ...]:
@@ -65,7 +99,10 @@ class Zone:
     def text(self) -> str:
         """The zone file."""
         first = next(iter(self.name_servers))
-        lines = [f"$ORIGIN {self.name}.", f"@ {self.ttl} IN SOA {first} hostmaster {self.serial} 60 60 3600 {self.minimum}"]
+        lines = [
+            f"$ORIGIN {self.name}.",
+            f"@ {self.ttl} IN SOA {first} hostmaster {self.serial} 60 60 3600 {self.minimum}",
+        ]
         for (name, rtype), (ttl, values) in self._records.items():
             lines += [f"{name} {ttl} IN {rtype} {value}" for value in values]
         return "\n".join(lines) + "\n"
@@ -80,8 +117,15 @@ class Zone:
 class Knot(Server):
     """An authoritative server for some zones."""
 
-    def __init__(self, lab: Lab, name: str = "knot", *, zones: tuple[Zone, ...] | list[Zone] = (), addresses: tuple[str, ...] = (AUTH4, AUTH6),
-                 extra: str = ""):
+    def __init__(
+        self,
+        lab: Lab,
+        name: str = "knot",
+        *,
+        zones: tuple[Zone, ...] | list[Zone] = (),
+        addresses: tuple[str, ...] = (AUTH4, AUTH6),
+        extra: str = "",
+    ):
         super().__init__(lab, name)
         self.addresses, self.extra = addresses, extra
         self.zones: list[Zone] = []
@@ -100,8 +144,12 @@ class Knot(Server):
         for zone in self.zones:
             self._write(zone)
         listen = ", ".join(f"{address}@53" for address in self.addresses)
-        zones = "".join(f"  - domain: {z.name}\n" + "".join(f"    {k}: {v}\n" for k, v in z.options.items()) for z in self.zones)
-        (self.dir / "knot.conf").write_text(f"""\
+        zones = "".join(
+            f"  - domain: {z.name}\n" + "".join(f"    {k}: {v}\n" for k, v in z.options.items())
+            for z in self.zones
+        )
+        (self.dir / "knot.conf").write_text(
+            f"""\
 server:
     rundir: {self.dir}
     listen: [ {listen} ]
@@ -125,7 +173,8 @@ template:
     journal-content: none
     semantic-checks: off
 zone:
-{zones}""")
+{zones}"""
+        )
 
     def command(self) -> list:
         return ["/usr/sbin/knotd", "-c", self.dir / "knot.conf"]
@@ -153,7 +202,9 @@ zone:
         if self.process:
             self._write(zone)
             self.control("zone-reload", zone.name)
-            wait_until(lambda: self._serves(zone), f"{self.name}: serial {zone.serial} of {zone.name}")
+            wait_until(
+                lambda: self._serves(zone), f"{self.name}: serial {zone.serial} of {zone.name}"
+            )
 
     def add(self, zone: Zone) -> None:
         """One more zone, while running."""
@@ -164,20 +215,35 @@ zone:
 
 
 class Unbound(Server):
-    """A recursive server that knows of nothing but `test.`, whose zone it asks from `authority`. Everything else is NXDOMAIN at once.
+    """A recursive server that knows of nothing but `test.`, whose zone it asks from `authority`.
+    Everything else is NXDOMAIN at once.
 
     It keeps positive answers for cache_ttl seconds and negative ones for one; flush() forgets all.
     """
 
-    def __init__(self, lab: Lab, name: str = "unbound", *, addresses: tuple[str, ...] = (RESOLVER4, RESOLVER6), authority: tuple[str, ...] = (AUTH4, AUTH6),
-                 cache_ttl: int = 60, extra: str = ""):
+    def __init__(
+        self,
+        lab: Lab,
+        name: str = "unbound",
+        *,
+        addresses: tuple[str, ...] = (RESOLVER4, RESOLVER6),
+        authority: tuple[str, ...] = (AUTH4, AUTH6),
+        cache_ttl: int = 60,
+        extra: str = "",
+    ):
         super().__init__(lab, name)
-        self.addresses, self.authority, self.cache_ttl, self.extra = addresses, authority, cache_ttl, extra
+        self.addresses, self.authority, self.cache_ttl, self.extra = (
+            addresses,
+            authority,
+            cache_ttl,
+            extra,
+        )
 
     def configure(self) -> None:
         listen = "".join(f"    interface: {address}\n" for address in self.addresses)
         stubs = "".join(f"    stub-addr: {address}\n" for address in self.authority)
-        (self.dir / "unbound.conf").write_text(f"""\
+        (self.dir / "unbound.conf").write_text(
+            f"""\
 server:
     directory: "{self.dir}"
     chroot: ""
@@ -205,7 +271,8 @@ remote-control:
     control-use-cert: no
 stub-zone:
     name: "test."
-{stubs}""")
+{stubs}"""
+        )
 
     def command(self) -> list:
         return [self.private_binary("/usr/sbin/unbound"), "-d", "-c", self.dir / "unbound.conf"]
@@ -220,7 +287,9 @@ stub-zone:
 
     def control(self, *command: str) -> str:
         """unbound-control."""
-        return self.lab.run(["/usr/sbin/unbound-control", "-c", self.dir / "unbound.conf", *command]).stdout
+        return self.lab.run(
+            ["/usr/sbin/unbound-control", "-c", self.dir / "unbound.conf", *command]
+        ).stdout
 
     def flush(self) -> None:
         """Forgets every answer, and which servers were slow or silent."""

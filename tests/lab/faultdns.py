@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A name server that does as it is told: refuses, keeps silent, lies, is slow, wants TCP. By question, so that the rest can be normal.
+"""A name server that does as it is told: refuses, keeps silent, lies, is slow, wants TCP. By
+question, so that the rest can be normal.
 
     fault = FaultDns(lab, upstream=AUTH4)                         # passes on what has no rule
     fault.rule("upload.im.example.test", "*", Reply(rcode="SERVFAIL"))
-    fault.rule("im.example.test", "A", Reply(drop=True), Reply(records=["im.example.test. 60 IN A 10.53.0.10"]))   # first, then from the second on
+    fault.rule("im.example.test", "A", SILENT, Reply(records=["@ 60 IN A 10.53.0.10"]))  # then
 
 Put it in the way of a resolver by a delegation: zone.delegate("upload.im", standard.FAULT_SERVER).
 It runs in threads of this process; only its sockets belong to the lab.
@@ -26,7 +27,8 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from .lab import FAULT4, FAULT6, PATIENCE, Lab
+from .base import PATIENCE
+from .lab import FAULT4, FAULT6, Lab
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class Reply:
     """One way to answer. Without anything: NOERROR, authoritative, empty."""
 
     rcode: str = "NOERROR"
-    records: list[str] = field(default_factory=list)  # "name ttl IN type value"; a name of "@" stands for the name that was asked
+    records: list[str] = field(
+        default_factory=list
+    )  # "name ttl IN type value"; a name of "@" stands for the name that was asked
     authority: list[str] = field(default_factory=list)
     additional: list[str] = field(default_factory=list)
     authoritative: bool = True  # False for a lame server
@@ -67,7 +71,11 @@ class Reply:
             message.flags |= dns.flags.TC
         else:
             asked = query.question[0].name.to_text()
-            for section, lines in ((message.answer, self.records), (message.authority, self.authority), (message.additional, self.additional)):
+            for section, lines in (
+                (message.answer, self.records),
+                (message.authority, self.authority),
+                (message.additional, self.additional),
+            ):
                 section.extend(_rrset(line, asked) for line in lines)
         if self.wrong_id:
             message.id ^= 1
@@ -89,10 +97,20 @@ REFUSED = Reply(rcode="REFUSED", authoritative=False)
 
 
 class FaultDns:
-    """Has the life of a lab.Server: lab.start(fault). `questions` is everything that was asked, in order."""
+    """Has the life of a lab.Server: lab.start(fault). `questions` is everything that was asked, in
+    order.
+    """
 
-    def __init__(self, lab: Lab, name: str = "faultdns", *, addresses: tuple[str, ...] = (FAULT4, FAULT6), port: int = 53, upstream: str | None = None,
-                 otherwise: Reply = REFUSED):
+    def __init__(
+        self,
+        lab: Lab,
+        name: str = "faultdns",
+        *,
+        addresses: tuple[str, ...] = (FAULT4, FAULT6),
+        port: int = 53,
+        upstream: str | None = None,
+        otherwise: Reply = REFUSED,
+    ):
         self.lab, self.name, self.addresses, self.port = lab, name, addresses, port
         self.upstream, self.otherwise = upstream, otherwise
         self.questions: list[Question] = []
@@ -106,7 +124,9 @@ class FaultDns:
     # Rules
 
     def rule(self, name: str, rtype: str, *replies: Reply) -> None:
-        """For this name and type these answers, one after another; the last one stays. "*" stands for all types; "*.name" for all below name."""
+        """For this name and type these answers, one after another; the last one stays. "*" stands
+        for all types; "*.name" for all below name.
+        """
         with self._lock:
             self._rules[name.rstrip(".").lower(), rtype.upper()] = list(replies)
 
@@ -116,10 +136,15 @@ class FaultDns:
 
     def asked(self, name: str, rtype: str = "*") -> int:
         """How often this was asked."""
-        return sum(q.name == name.rstrip(".").lower() and rtype in ("*", q.rtype) for q in list(self.questions))
+        return sum(
+            q.name == name.rstrip(".").lower() and rtype in ("*", q.rtype)
+            for q in list(self.questions)
+        )
 
     def _reply(self, question: Question) -> Reply | None:
-        """The rule that fits best: the name itself before a parent's wildcard, the type itself before all types. None: pass it on."""
+        """The rule that fits best: the name itself before a parent's wildcard, the type itself
+        before all types. None: pass it on.
+        """
         labels = question.name.split(".")
         names = [question.name, *("*." + ".".join(labels[n:]) for n in range(1, len(labels))), "*"]
         with self._lock:
@@ -145,7 +170,11 @@ class FaultDns:
                     sock.bind((address, self.port))
                     if kind == socket.SOCK_STREAM:
                         sock.listen()
-                    selector.register(sock, selectors.EVENT_READ, self._datagram if kind == socket.SOCK_DGRAM else self._connection)
+                    selector.register(
+                        sock,
+                        selectors.EVENT_READ,
+                        self._datagram if kind == socket.SOCK_DGRAM else self._connection,
+                    )
         self._spawn(self._serve, selector)
 
     def start(self) -> None:
@@ -167,7 +196,10 @@ class FaultDns:
         self._sockets.close()
 
     def tail(self, lines: int = 30) -> str:
-        return "\n".join(f"{q.name} {q.rtype} {'TCP' if q.tcp else 'UDP'} from {q.client}" for q in self.questions[-lines:])
+        return "\n".join(
+            f"{q.name} {q.rtype} {'TCP' if q.tcp else 'UDP'} from {q.client}"
+            for q in self.questions[-lines:]
+        )
 
     def _spawn(self, function, *arguments) -> None:
         thread = threading.Thread(target=function, args=arguments, daemon=True)
@@ -196,7 +228,12 @@ class FaultDns:
             while not self._end.is_set():
                 (length,) = struct.unpack("!H", sock.recv(2, socket.MSG_WAITALL))
                 data = sock.recv(length, socket.MSG_WAITALL)
-                if not self._answer(data, client, True, lambda wire: sock.sendall(struct.pack("!H", len(wire)) + wire)):
+                if not self._answer(
+                    data,
+                    client,
+                    True,
+                    lambda wire: sock.sendall(struct.pack("!H", len(wire)) + wire),
+                ):
                     break
         self._connections.discard(sock)
 
@@ -207,7 +244,9 @@ class FaultDns:
         except dns.exception.DNSException:
             return False
         name = query.question[0].name.to_text(omit_final_dot=True).lower()
-        reply = self._reply(Question(name, dns.rdatatype.to_text(query.question[0].rdtype), tcp, client))
+        reply = self._reply(
+            Question(name, dns.rdatatype.to_text(query.question[0].rdtype), tcp, client)
+        )
         if reply is None:
             wire = self._pass_on(query, tcp)
         elif reply.drop:
@@ -223,7 +262,9 @@ class FaultDns:
     def _pass_on(self, query: dns.message.Message, tcp: bool) -> bytes | None:
         try:
             with self.lab.inside():
-                return (dns.query.tcp if tcp else dns.query.udp)(query, self.upstream, 5).to_wire(max_size=65535)
+                return (dns.query.tcp if tcp else dns.query.udp)(query, self.upstream, 5).to_wire(
+                    max_size=65535
+                )
         except (OSError, dns.exception.DNSException):
             return None
 

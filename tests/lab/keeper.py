@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Holds a lab's namespaces, and cleans up after it whatever happens.
 
-A process of its own, started by lab.py: it makes a network and a mount namespace, binds the lab's private copies of some files of
-/etc over the real ones (seen only inside), says "ready", and then waits for the end of its standard input. That end comes when the
-lab is closed, and also when the process that made the lab dies in any way. It then kills whatever still lives in the network
-namespace and removes the lab's directory. Nothing has a name outside (no /run/netns, no /etc/netns), so nothing can be left there.
+A process of its own, started by lab.py: it makes a network and a mount namespace, binds the lab's
+private copies of some files of /etc over the real ones (seen only inside), says "ready", and then
+waits for the end of its standard input. That end comes when the lab is closed, and also when the
+process that made the lab dies in any way. It then kills whatever still lives in the network
+namespace and removes the lab's directory. Nothing has a name outside (no /run/netns, no
+/etc/netns), so nothing can be left there.
 
     keeper.py DIRECTORY SHORT keep|remove
 
-SHORT is an empty directory of the system where the lab's directory is seen as well, inside: unix sockets must have short paths.
+SHORT is an empty directory of the system where the lab's directory is seen as well, inside: unix
+sockets must have short paths.
 """
 
 import ctypes
@@ -32,7 +35,9 @@ def _check(result: int, what: str) -> None:
 
 
 def setns(fd: int, kind: int) -> None:
-    """Moves the calling thread (and only that) into the namespace behind fd. os.setns() exists only from Python 3.12 on."""
+    """Moves the calling thread (and only that) into the namespace behind fd. os.setns() exists only
+    from Python 3.12 on.
+    """
     _check(libc.setns(fd, kind), "setns")
 
 
@@ -51,7 +56,7 @@ def processes(namespace: int) -> list[int]:
 
 
 def sweep(namespace: int, patience: float = 20) -> None:
-    """Kills what lives in the namespace until there is nothing (a process may fork while we look)."""
+    """Kills what lives in the namespace until there is nothing: it may fork while we look."""
     deadline = time.monotonic() + patience
     while (pids := processes(namespace)) and time.monotonic() < deadline:
         for pid in pids:
@@ -63,7 +68,9 @@ def sweep(namespace: int, patience: float = 20) -> None:
 
 
 def _make_private() -> None:
-    """Keeps our mounts to ourselves. Seen from a chroot "/" may be no mount, so this is done at the real root, which setns leads to."""
+    """Keeps our mounts to ourselves. Seen from a chroot "/" may be no mount, so this is done at the
+    real root, which setns leads to.
+    """
     home = os.open("/", os.O_RDONLY)
     with open("/proc/self/ns/mnt", "rb") as own:
         setns(own.fileno(), CLONE_NEWNS)
@@ -82,13 +89,18 @@ def _enter(directory: Path, short: Path) -> None:
     for target, source in (targets | {short: directory}).items():
         if not target.exists():
             raise OSError(f"{target} does not exist here, so the lab can't bind its own over it")
-        _check(libc.mount(os.fsencode(source), os.fsencode(target), None, MS_BIND, None), f"bind {target}")
+        _check(
+            libc.mount(os.fsencode(source), os.fsencode(target), None, MS_BIND, None),
+            f"bind {target}",
+        )
 
 
 def main() -> None:
     directory, short, keep = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "keep"
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)  # they are meant for the lab's owner; we see how it ends by our standard input
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # they are meant for the lab's owner; we see how it ends by our standard input
     try:
         _enter(directory, short)
         print("ready", flush=True)

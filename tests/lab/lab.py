@@ -1,26 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab: a private network namespace with a directory, the servers that run in it, and their orderly end.
+"""The lab: a private network namespace with a directory, the servers that run in it, and their
+orderly end.
 
-All standard ports are free inside, nothing leaves, and several hosts exist as several addresses of one loopback interface. What runs
-inside sees its own /etc/resolv.conf, /etc/hosts, /etc/nsswitch.conf and /etc/ssl/certs.
+All standard ports are free inside, nothing leaves, and several hosts exist as several addresses of
+one loopback interface. What runs inside sees its own /etc/resolv.conf, /etc/hosts,
+/etc/nsswitch.conf and /etc/ssl/certs.
 """
 
 import contextlib
-import functools
 import http.client
 import os
 import pwd
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import keeper
+from .base import PATIENCE, LabError, stop_process
+
+if TYPE_CHECKING:
+    from .server import Server
 
 AUTH4, AUTH6 = "10.53.0.2", "fd00:53::2"  # the authoritative name server
 RESOLVER4, RESOLVER6 = "10.53.0.3", "fd00:53::3"  # the recursive one, in resolv.conf
@@ -28,49 +32,54 @@ FAULT4, FAULT6 = "10.53.0.4", "fd00:53::4"  # a name server that misbehaves
 SECOND4, SECOND6 = "10.53.0.5", "fd00:53::5"  # a second authoritative one
 MAIL4, MAIL6 = "10.53.0.10", "fd00:53::10"  # the mail host: web server and ejabberd
 OTHER4, OTHER6 = "10.53.0.20", "fd00:53::20"  # somebody else's host
-ADDRESSES = (AUTH4, AUTH6, RESOLVER4, RESOLVER6, FAULT4, FAULT6, SECOND4, SECOND6, MAIL4, MAIL6, OTHER4, OTHER6)
+ADDRESSES = (
+    AUTH4,
+    AUTH6,
+    RESOLVER4,
+    RESOLVER6,
+    FAULT4,
+    FAULT6,
+    SECOND4,
+    SECOND6,
+    MAIL4,
+    MAIL6,
+    OTHER4,
+    OTHER6,
+)
 
-SHORT = ("/media", "/mnt", "/srv", "/opt")  # Debian has all of them; the first that we don't work in ourselves is taken
-PATIENCE = 60.0  # seconds that anything may take on a busy machine before we call it broken
+SHORT = (
+    "/media",
+    "/mnt",
+    "/srv",
+    "/opt",
+)  # Debian has all of them; the first that we don't work in ourselves is taken
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-PASSED_ON = ("TERM", "NO_COLOR", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS", "MALLOC_PERTURB_")
-
-
-class LabError(Exception):
-    """A server did not start, or something did not happen in time. The message says which and ends with the tail of its log."""
-
-
-def wait_until(condition, what: str, timeout: float = PATIENCE, step: float = 0.02):
-    """The first true value of condition(). LabError after the timeout."""
-    deadline = time.monotonic() + timeout
-    while True:
-        if value := condition():
-            return value
-        if time.monotonic() > deadline:
-            raise LabError(f"{what}: not within {timeout:g} s")
-        time.sleep(step)
-
-
-def stop_process(process: subprocess.Popen, patience: float = 3) -> int:
-    """Ends the process and its group: SIGTERM, then SIGKILL. It leads a group of its own, as everything started by popen does."""
-    for number, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, PATIENCE)):
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(wait)
-    for stream in (process.stdin, process.stdout, process.stderr):
-        if stream:
-            stream.close()
-    return process.returncode
+PASSED_ON = (
+    "TERM",
+    "NO_COLOR",
+    "ASAN_OPTIONS",
+    "UBSAN_OPTIONS",
+    "LSAN_OPTIONS",
+    "TSAN_OPTIONS",
+    "MALLOC_PERTURB_",
+)
 
 
 class Lab:
-    """A context manager. `dir` is its directory (0755), removed at the end unless keep=True or CERTHERD_LAB_KEEP=1."""
+    """A context manager. `dir` is its directory (0755), removed at the end unless keep=True or
+    CERTHERD_LAB_KEEP=1.
+    """
 
     _count = 0
 
-    def __init__(self, *, addresses=ADDRESSES, nameserver: str = RESOLVER4, hosts: dict[str, str] | None = None, keep: bool | None = None):
+    def __init__(
+        self,
+        *,
+        addresses=ADDRESSES,
+        nameserver: str = RESOLVER4,
+        hosts: dict[str, str] | None = None,
+        keep: bool | None = None,
+    ):
         self.addresses = tuple(addresses)
         self.nameserver = nameserver
         self.hosts = {"acme.test": "127.0.0.1"} if hosts is None else hosts
@@ -88,17 +97,36 @@ class Lab:
         self.dir = Path(tempfile.mkdtemp(prefix=f"certherd-{os.getpid()}-{Lab._count}-"))
         self.dir.chmod(0o755)
         in_use = (self.dir, Path.cwd(), Path(__file__).resolve())
-        self._short = next(p for p in map(Path, SHORT) if p.is_dir() and not any(u.is_relative_to(p) for u in in_use))
+        self._short = next(
+            p
+            for p in map(Path, SHORT)
+            if p.is_dir() and not any(u.is_relative_to(p) for u in in_use)
+        )
         try:
             self._files()
             self._keeper = subprocess.Popen(
-                ["/usr/bin/python3", "-I", keeper.__file__, str(self.dir), str(self._short), "keep" if self.keep else "remove"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                [
+                    "/usr/bin/python3",
+                    "-I",
+                    keeper.__file__,
+                    str(self.dir),
+                    str(self._short),
+                    "keep" if self.keep else "remove",
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
             )
             if self._keeper.stdout.readline() != b"ready\n":
-                raise LabError("no namespace: " + self._keeper.communicate()[1].decode().strip().rpartition("\n")[2])
+                raise LabError(
+                    "no namespace: "
+                    + self._keeper.communicate()[1].decode().strip().rpartition("\n")[2]
+                )
             self._namespace = os.open(self.namespace_path, os.O_RDONLY | os.O_CLOEXEC)
-            commands = "link set lo up\n" + "".join(f"addr add {a} dev lo{' nodad' * (':' in a)}\n" for a in self.addresses)
+            commands = "link set lo up\n" + "".join(
+                f"addr add {a} dev lo{' nodad' * (':' in a)}\n" for a in self.addresses
+            )
             self.run(["ip", "-batch", "-"], input=commands)
         except BaseException:
             self.close()
@@ -112,7 +140,9 @@ class Lab:
         self.close()
 
     def close(self) -> None:
-        """Stops everything in reverse order of its start. May be called twice; goes on to the end if something fails on the way."""
+        """Stops everything in reverse order of its start. May be called twice; goes on to the end
+        if something fails on the way.
+        """
         with contextlib.ExitStack() as stack:  # last in, first out
             stack.callback(self._end)
             stack.callback(self._cleanups.close)
@@ -149,11 +179,19 @@ class Lab:
         self._write_hosts()
 
     def _write_hosts(self) -> None:
-        lines = ["127.0.0.1 localhost", "::1 localhost", *(f"{address} {name}" for name, address in self.hosts.items())]
-        (self.dir / "etc/hosts").write_text("\n".join(lines) + "\n")  # in place: a bind mount keeps to its inode
+        lines = [
+            "127.0.0.1 localhost",
+            "::1 localhost",
+            *(f"{address} {name}" for name, address in self.hosts.items()),
+        ]
+        (self.dir / "etc/hosts").write_text(
+            "\n".join(lines) + "\n"
+        )  # in place: a bind mount keeps to its inode
 
     def short(self, path: Path) -> str:
-        """The same file as seen inside by a shorter path, for unix sockets (107 bytes; some servers make longer ones of what they get)."""
+        """The same file as seen inside by a shorter path, for unix sockets (107 bytes; some servers
+        make longer ones of what they get).
+        """
         return str(self._short / path.relative_to(self.dir))
 
     def add_host(self, name: str, address: str) -> None:
@@ -163,7 +201,9 @@ class Lab:
 
     def add_address(self, address: str) -> None:
         """One more host: an address on the loopback interface."""
-        self.run(["ip", "addr", "add", address, "dev", "lo", *(["nodad"] if ":" in address else [])])
+        self.run(
+            ["ip", "addr", "add", address, "dev", "lo", *(["nodad"] if ":" in address else [])]
+        )
         self.addresses += (address,)
 
     def trust(self, name: str, pem: str) -> None:
@@ -172,35 +212,69 @@ class Lab:
         (certs / f"{name}.pem").write_text(pem)
         with (certs / "ca-certificates.crt").open("a") as bundle:
             bundle.write(pem)
-        digest = self.run(["openssl", "x509", "-noout", "-hash", "-in", certs / f"{name}.pem"]).stdout.strip()
+        digest = self.run(
+            ["openssl", "x509", "-noout", "-hash", "-in", certs / f"{name}.pem"]
+        ).stdout.strip()
         number = next(n for n in range(100) if not (certs / f"{digest}.{n}").is_symlink())
         (certs / f"{digest}.{number}").symlink_to(f"{name}.pem")
 
     # Programs inside
 
     def command(self, command, *, user: str | None = None, cwd: Path | str = "/") -> list[str]:
-        """The command line that runs a command inside. Each part of it execs the next, so the pid stays the one that was started."""
+        """The command line that runs a command inside. Each part of it execs the next, so the pid
+        stays the one that was started.
+        """
         enter = ["nsenter", "-t", str(self._keeper.pid), "-n", "-m", "-r", f"--wdns={cwd}", "--"]
         if user:
             account = pwd.getpwnam(user)
-            enter += ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups", "--"]
+            enter += [
+                "setpriv",
+                f"--reuid={account.pw_uid}",
+                f"--regid={account.pw_gid}",
+                "--init-groups",
+                "--",
+            ]
         return enter + [str(part) for part in command]
 
     def environment(self, env: dict | None = None) -> dict[str, str]:
         """A small clean environment, without the proxies and locale of whoever runs the tests."""
         base = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        base |= {"PATH": SYSTEM_PATH, "HOME": str(self.dir / "home"), "TMPDIR": str(self.dir / "tmp"), "LANG": "C.UTF-8"}
+        base |= {
+            "PATH": SYSTEM_PATH,
+            "HOME": str(self.dir / "home"),
+            "TMPDIR": str(self.dir / "tmp"),
+            "LANG": "C.UTF-8",
+        }
         return base | {name: str(value) for name, value in (env or {}).items()}
 
     def popen(self, command, *, env=None, user=None, cwd=None, **options) -> subprocess.Popen:
-        """Starts a program inside, in a session of its own; it is stopped at the latest when the lab closes."""
+        """Starts a program inside, in a session of its own; it is stopped at the latest when the
+        lab closes.
+        """
         options = {"stdin": subprocess.DEVNULL, "start_new_session": True} | options
-        process = subprocess.Popen(self.command(command, user=user, cwd=cwd or self.dir), env=self.environment(env), **options)
+        process = subprocess.Popen(
+            self.command(command, user=user, cwd=cwd or self.dir),
+            env=self.environment(env),
+            **options,
+        )
         self._processes = [p for p in self._processes if p.returncode is None] + [process]
         return process
 
-    def run(self, command, *, env=None, user=None, cwd=None, check=True, timeout=PATIENCE, input=None, **options) -> subprocess.CompletedProcess:
-        """Runs a program inside to its end; output as text. LabError with its output if it fails (unless check=False) or takes too long."""
+    def run(
+        self,
+        command,
+        *,
+        env=None,
+        user=None,
+        cwd=None,
+        check=True,
+        timeout=PATIENCE,
+        input=None,
+        **options,
+    ) -> subprocess.CompletedProcess:
+        """Runs a program inside to its end; output as text. LabError with its output if it fails
+        (unless check=False) or takes too long.
+        """
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
         stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
         process = self.popen(command, env=env, user=user, cwd=cwd, stdin=stdin, **options)
@@ -212,7 +286,8 @@ class Lab:
                 raise LabError(f"{command[0]}: not done within {timeout:g} s") from error
             raise
         if check and process.returncode != 0:
-            raise LabError(f"{' '.join(map(str, command))}: exit status {process.returncode}\n{out or ''}{err or ''}")
+            shown = " ".join(map(str, command))
+            raise LabError(f"{shown}: exit status {process.returncode}\n{out or ''}{err or ''}")
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     @property
@@ -222,13 +297,19 @@ class Lab:
 
     def processes(self) -> list[int]:
         """The pids of everything that lives inside, but for the keeper."""
-        return [pid for pid in keeper.processes(os.fstat(self._namespace).st_ino) if pid != self._keeper.pid]
+        return [
+            pid
+            for pid in keeper.processes(os.fstat(self._namespace).st_ino)
+            if pid != self._keeper.pid
+        ]
 
     # Sockets inside, from Python
 
     @contextlib.contextmanager
     def inside(self):
-        """Sockets that the calling thread makes in this block belong to the namespace, and stay there. Other threads are not concerned."""
+        """Sockets that the calling thread makes in this block belong to the namespace, and stay
+        there. Other threads are not concerned.
+        """
         with open("/proc/thread-self/ns/net", "rb") as home:
             keeper.setns(self._namespace, keeper.CLONE_NEWNET)
             try:
@@ -248,8 +329,19 @@ class Lab:
             return False
         return True
 
-    def http(self, address: str, port: int, method: str, path: str, *, host=None, body: bytes | None = None, tls: ssl.SSLContext | None = None,
-             headers: dict | None = None, unix: Path | None = None) -> tuple[int, bytes]:
+    def http(
+        self,
+        address: str,
+        port: int,
+        method: str,
+        path: str,
+        *,
+        host=None,
+        body: bytes | None = None,
+        tls: ssl.SSLContext | None = None,
+        headers: dict | None = None,
+        unix: Path | None = None,
+    ) -> tuple[int, bytes]:
         """One HTTP/1.1 request inside, over TCP, TLS or a unix socket: status and body."""
         connection = http.client.HTTPConnection(host or address, port, timeout=PATIENCE)
         if unix:
@@ -278,93 +370,3 @@ class Lab:
     def logs(self, lines: int = 30) -> str:
         """The last lines of every server's log."""
         return "\n".join(f"--- {server.name} ---\n{server.tail(lines)}" for server in self.servers)
-
-
-class Server:
-    """Something that runs in a lab. A subclass gives its command, writes its configuration, and says when it is ready."""
-
-    user: str | None = None  # who runs it, if not root
-    patience = 10.0  # how long it may take to end by itself after SIGTERM
-
-    def __init__(self, lab: Lab, name: str):
-        self.lab, self.name = lab, name
-        self.dir = lab.dir / name
-        self.dir.mkdir()
-        self.log = self.dir / "log"
-        self.process: subprocess.Popen | None = None
-
-    def configure(self) -> None:
-        """Writes what the server reads at its start. Called before each start."""
-
-    def command(self) -> list:
-        raise NotImplementedError
-
-    def env(self) -> dict:
-        return {}
-
-    def ready(self) -> bool:
-        """Whether it answers. Called again and again after the start."""
-        raise NotImplementedError
-
-    def launch(self) -> None:
-        """Starts the process, without waiting for anything. The log goes on if there is one."""
-        self.configure()
-        with self.log.open("ab") as log:
-            self.process = self.lab.popen(self.command(), env=self.env(), user=self.user, cwd=self.dir, stdout=log, stderr=log)
-
-    def wait(self, timeout: float = PATIENCE) -> None:
-        """Waits until it is ready; LabError with the tail of its log if it ends before, or is too slow."""
-        def check():
-            if self.process.poll() is not None:
-                raise LabError(f"{self.name}: ended with status {self.process.returncode}\n{self.tail()}")
-            return self.ready()
-
-        try:
-            wait_until(check, f"{self.name} ready", timeout)
-        except LabError as error:
-            raise LabError(f"{error}\n{self.tail()}") from None
-
-    def start(self) -> None:
-        """Starts it (again) and waits; for the first start of several servers, lab.start() is faster."""
-        if self not in self.lab.servers:
-            self.lab.servers.append(self)
-        self.launch()
-        self.wait()
-
-    def stop(self) -> None:
-        if self.process:
-            stop_process(self.process, self.patience)
-            self.process = None
-
-    def kill(self) -> None:
-        """The hard end, as after a crash."""
-        if self.process:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def tail(self, lines: int = 30) -> str:
-        """The end of its log."""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return "\n".join(text.splitlines()[-lines:])
-
-    def private_binary(self, path: str) -> str:
-        """The program itself, or where AppArmor is active a copy: its profiles go by path and would forbid our directories."""
-        switch = Path("/sys/module/apparmor/parameters/enabled")
-        if not switch.exists() or switch.read_text().strip() != "Y":
-            return path
-        copy = self.dir / Path(path).name
-        shutil.copy(path, copy)
-        return str(copy)
-
-
-@functools.cache
-def debian_version(package: str) -> tuple[int, ...]:
-    """The version of an installed package as numbers, (23, 1) for 23.01-1; where the same server needs another configuration by version."""
-    text = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", package], capture_output=True, text=True, check=True).stdout
-    return tuple(int(part) for part in text.split("-")[0].split("+")[0].split(":")[-1].split(".") if part.isdigit())

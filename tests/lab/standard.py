@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The usual lab in one call: a small `test.` internet with a mailcow-like host, a CA, and XMPP domains with their two CNAMEs."""
+"""The usual lab in one call: a small `test.` internet with a mailcow-like host, a CA, and XMPP
+domains with their two CNAMEs.
+"""
 
 from dataclasses import dataclass, field
 
@@ -11,8 +13,12 @@ from .xmpp import COMPONENTS, Ejabberd
 
 MAIL_HOST = "mail.example.test"
 NAME_SERVER = {"ns1.dns.test.": (AUTH4, AUTH6)}
-SECOND_SERVER = {"ns2.dns.test.": (SECOND4, SECOND6)}  # nobody is there unless a test starts another Knot at these addresses
-FAULT_SERVER = {"fault.dns.test.": (FAULT4, FAULT6)}  # for FaultDns: zone.delegate("upload.im", FAULT_SERVER)
+SECOND_SERVER = {
+    "ns2.dns.test.": (SECOND4, SECOND6)
+}  # nobody is there unless a test starts another Knot at these addresses
+FAULT_SERVER = {
+    "fault.dns.test.": (FAULT4, FAULT6)
+}  # for FaultDns: zone.delegate("upload.im", FAULT_SERVER)
 
 
 @dataclass
@@ -58,13 +64,23 @@ def host_set(host: str) -> list[str]:
     return [host, *(f"{component}.{host}" for component in COMPONENTS)]
 
 
-def prepare(lab: Lab, domains: dict[str, str | None] | None = None, *, ca: dict | None = None, web: dict | None = None,
-            ejabberd: dict | None = None) -> Mailcow:
-    """All of it, ready for lab.start(). domains maps a mail domain to its prefix; ca, web and ejabberd are more arguments for these servers."""
+def prepare(
+    lab: Lab,
+    domains: dict[str, str | None] | None = None,
+    *,
+    ca: dict | None = None,
+    web: dict | None = None,
+    ejabberd: dict | None = None,
+) -> Mailcow:
+    """All of it, ready for lab.start(). domains maps a mail domain to its prefix; ca, web and
+    ejabberd are more arguments for these servers.
+    """
     domains = {"example.test": "im"} if domains is None else domains
     zones = {domain: xmpp_zone(domain, prefix) for domain, prefix in domains.items()}
     home = MAIL_HOST.partition(".")[2]
-    zones.setdefault(home, xmpp_zone(home, None)).set(f"{MAIL_HOST}.", "A", MAIL4).set(f"{MAIL_HOST}.", "AAAA", MAIL6)
+    zones.setdefault(home, xmpp_zone(home, None)).set(f"{MAIL_HOST}.", "A", MAIL4).set(
+        f"{MAIL_HOST}.", "AAAA", MAIL6
+    )
     names = Zone("dns.test", name_servers=NAME_SERVER)
     for host, (ipv4, ipv6) in (SECOND_SERVER | FAULT_SERVER).items():
         names.set(host, "A", ipv4).set(host, "AAAA", ipv6)
@@ -73,8 +89,14 @@ def prepare(lab: Lab, domains: dict[str, str | None] | None = None, *, ca: dict 
         tld.delegate(f"{domain}.", NAME_SERVER)
     hosts = [f"{prefix}.{domain}" for domain, prefix in domains.items() if prefix]
     return Mailcow(
-        lab=lab, knot=Knot(lab, zones=[tld, names, *zones.values()]), unbound=Unbound(lab), ca=Pebble(lab, **(ca or {})), web=Web(lab, **(web or {})),
-        ejabberd=Ejabberd(lab, hosts, **(ejabberd or {})), tld=tld, zones=zones,
+        lab=lab,
+        knot=Knot(lab, zones=[tld, names, *zones.values()]),
+        unbound=Unbound(lab),
+        ca=Pebble(lab, **(ca or {})),
+        web=Web(lab, **(web or {})),
+        ejabberd=Ejabberd(lab, hosts, **(ejabberd or {})),
+        tld=tld,
+        zones=zones,
     )
 
 

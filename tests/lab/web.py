@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nginx as mailcow has it: a web root with the tokens of http-01 on port 80, everything else sent on to https."""
+"""nginx as mailcow has it: a web root with the tokens of http-01 on port 80, everything else sent
+on to https.
+"""
 
 import shutil
 from pathlib import Path
 
-from .lab import MAIL4, MAIL6, Lab, Server
+from .lab import MAIL4, MAIL6, Lab
+from .server import Server
 
 _CONFIG = """\
 daemon off;
@@ -35,15 +38,33 @@ http {{
 
 
 class Web(Server):
-    """token_dir is the challenge directory itself (mailcow's /var/www/acme), web_root the document root above it.
+    """token_dir is the challenge directory itself (mailcow's /var/www/acme), web_root the document
+    root above it.
 
-    challenge and extra are nginx directives: what to do with the challenge path instead of serving files, and more of the server block.
+    challenge and extra are nginx directives: what to do with the challenge path instead of serving
+    files, and more of the server block.
     """
 
-    def __init__(self, lab: Lab, name: str = "nginx", *, addresses: tuple[str, ...] = (MAIL4, MAIL6), port: int = 80, redirect: bool = True,
-                 web_root: Path | None = None, challenge: str | None = None, extra: str = ""):
+    def __init__(
+        self,
+        lab: Lab,
+        name: str = "nginx",
+        *,
+        addresses: tuple[str, ...] = (MAIL4, MAIL6),
+        port: int = 80,
+        redirect: bool = True,
+        web_root: Path | None = None,
+        challenge: str | None = None,
+        extra: str = "",
+    ):
         super().__init__(lab, name)
-        self.addresses, self.port, self.redirect, self.challenge, self.extra = addresses, port, redirect, challenge, extra
+        self.addresses, self.port, self.redirect, self.challenge, self.extra = (
+            addresses,
+            port,
+            redirect,
+            challenge,
+            extra,
+        )
         self.web_root = web_root or self.dir / "www"
         self.token_dir = self.web_root / ".well-known/acme-challenge"
         self.token_dir.mkdir(parents=True, exist_ok=True)
@@ -62,7 +83,15 @@ class Web(Server):
         (self.dir / "nginx.conf").write_text(text)
 
     def command(self) -> list:
-        return ["/usr/sbin/nginx", "-e", self.dir / "log", "-p", self.dir, "-c", self.dir / "nginx.conf"]
+        return [
+            "/usr/sbin/nginx",
+            "-e",
+            self.dir / "log",
+            "-p",
+            self.dir,
+            "-c",
+            self.dir / "nginx.conf",
+        ]
 
     def ready(self) -> bool:
         return all(self.lab.port_open(address, self.port) for address in self.addresses)
