@@ -75,8 +75,7 @@ static void open_side(struct side *side, const char *namespace)
     side->tun = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (side->tun < 0)
         die("/dev/net/tun");
-    struct ifreq request = {.ifr_flags = IFF_TUN | IFF_NO_PI};
-    strcpy(request.ifr_name, "link0");
+    struct ifreq request = {.ifr_name = "link0", .ifr_flags = IFF_TUN | IFF_NO_PI};
     if (ioctl(side->tun, TUNSETIFF, &request) != 0)
         die("TUNSETIFF");
     side->last = &side->first;
