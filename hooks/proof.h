@@ -43,13 +43,15 @@ struct proof_result {
     size_t n;
     struct proof_check *checks;
     size_t n_failed;    /* neither OK nor REPORTED */
-    long upload_status; /* of /upload at the host; 0: not asked */
+    long upload_status; /* of /upload at the host, 404 where all is well; 0: not asked, or no answer
+                           under a valid certificate */
 };
 void proof_result_done(struct proof_result *result);
 #define AUTO_PROOF_RESULT AUTO(proof_result_done)
 const char *proof_state_name(enum proof_state state); /* stable, for JSON */
 
-/* All checks in parallel (at most 16 at once). What is found is the result; errors are our own
- * faults only. */
+/* All checks in parallel (at most 16 at once), each with 10 s; reported by port, then name in the
+ * order given, with SNI first. What is found is the result, also that probe_host has no address or
+ * nobody listens; errors are our own faults only (roots that can't be read, being canceled). */
 struct err *proof_run(struct world *world, const struct proof_request *request,
         struct proof_result *ret) MAY_SUSPEND NODISCARD;
