@@ -374,6 +374,8 @@ static char *make_record(
     if (mail_host == NULL || name_equal(f->name, mail_host) ||
             (!negative && v->check != DNS_CHECK_DIFFERS && v->check != DNS_CHECK_LOOP))
         return NULL;
+    if (v->check == DNS_CHECK_DIFFERS && v->n_expected == 0)
+        return NULL;
     /* Nobody but the operator knows the address of the mail host; and a record that some servers
      * have already needs only time. */
     if (negative && (leads_to_mail_host(f, answer) || count(f, DNS_SAYS_YES) > 0))
