@@ -10,6 +10,9 @@
  *     TRY_CTX(acme_order_fetch(c, url, &order), "order %s", url);
  *
  * Errors are logged once, by the one who gives up on them or schedules again.
+ *
+ * Texts quote peers and files freely: each part becomes one line of clean UTF-8 here (controls turn
+ * into '?', 4 KiB at most), so err_text() and err_advice() are safe for a terminal.
  */
 #pragma once
 
@@ -83,6 +86,7 @@ struct err *err_context(struct err *e, const char *fmt, ...) ATTR_PRINTF(2, 3) N
 struct err *err_advise(struct err *e, const char *fmt, ...) ATTR_PRINTF(2, 3) NODISCARD;
 /* Changes what is to be done, keeps the rest. */
 struct err *err_rekind(struct err *e, enum err_kind kind) NODISCARD;
+/* The kind becomes ERR_RETRY_AT. */
 struct err *err_set_retry_at(struct err *e, struct wall when) NODISCARD;
 /* Hangs a typed document on the error, freed with it. type is compared by address. */
 struct err_detail_type {

@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/file_internal.h"
+#include "base/file_private.h"
 
 #define READ_PIECE     ((size_t)16 * 1024)
 #define TEMPORARY_NAME 200 /* bytes of the real name in a temporary one; NAME_MAX is 255 */

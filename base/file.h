@@ -12,8 +12,9 @@
 
 #include "base/buf.h"
 
-/* At most max bytes, else ERR_LOCAL. ENOENT is reported by *ret_exists = false if that is not NULL,
- * else as an error. */
+/* At most max bytes, else ERR_LOCAL; a regular file (symbolic links are followed). ret is an
+ * initialised buffer, BUF_INIT(0) will do: its contents are replaced, its wipe is kept. ENOENT is
+ * reported by *ret_exists = false if that is not NULL, else as an error. */
 struct err *file_read(const char *path, size_t max, struct buf *ret, bool *ret_exists) NODISCARD;
 
 struct file_write_options {
@@ -39,10 +40,13 @@ struct err *file_remove(const char *path) NODISCARD;
 struct err *file_remove_tree(const char *path) NODISCARD;
 struct err *file_rename(const char *from, const char *to)
         NODISCARD; /* with fsync of both directories */
-/* Names of a directory's entries without "." and "..", sorted; at most max, else ERR_LOCAL. */
+/* ret is an initialised list, replaced on success. Names of a directory's entries without "." and
+ * "..", sorted; at most max, else ERR_LOCAL. */
 struct err *file_list(const char *path, size_t max, struct strv *ret, bool *ret_exists) NODISCARD;
+/* Removes ".<name>.<16 hexadecimal digits>.tmp" and nothing else; ENOENT is success. */
 struct err *file_sweep_temporary(const char *dir) NODISCARD;
-/* Refuses what is looser than allowed_mode ("chmod 0600 …" is the advice) or not a regular file. */
+/* Refuses what belongs to another user than us or root, what is looser than allowed_mode ("chmod
+ * 0600 …" is the advice) or not a regular file. */
 struct err *file_check_private(const char *path, mode_t allowed_mode) NODISCARD;
 
 /* OFD lock; freed by the kernel with the process, so there is never a stale one. The file holds our

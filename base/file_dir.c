@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/file_internal.h"
+#include "base/file_private.h"
 
 #define ENTRIES_MAX    ((size_t)1000000)
 #define TREE_DEPTH_MAX 2

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/file_internal.h"
+#include "base/file_private.h"
 
 #define ATTEMPTS 8
 

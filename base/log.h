@@ -8,6 +8,8 @@
  *     LOG_SCOPE(LOG_STR("host", host->text));
  *     log_info("issued", "certificate issued", LOG_INT("names", n), LOG_STR("serial", serial));
  *
+ * A scope belongs to its thread; threads of the pool may log, without scopes.
+ *
  * Folders below agent/ log at debug level only. Values are escaped here: foreign text may be passed
  * as it is.
  */
@@ -74,7 +76,7 @@ enum log_level log_level(void);
 void log_set_format(enum log_format format);
 /* Milliseconds since 1970 for the time stamp; NULL: the system's clock. */
 void log_set_clock(int64_t (*now_ms)(void *arg), void *arg);
-/* Redirects finished lines (without the newline) for tests and for the live progress display; NULL:
- * stderr. */
+/* Called on whatever thread logs. Redirects finished lines (without the newline) for tests and for
+ * the live progress display; NULL: stderr. */
 void log_set_sink(void (*sink)(void *arg, enum log_level level, const char *line), void *arg);
 uint64_t log_dropped(void);
