@@ -59,7 +59,7 @@ http01:
   token_dir: {self.stage.web.token_dir}
 ejabberd:
   api: {self.stage.ejabberd.api_http}
-  probe: {MAIL4}
+  probe: {{host: {MAIL4}}}
 """)
 
     def show(self, *arguments: str) -> int:
