@@ -182,7 +182,6 @@ static struct err *register_key(struct acme_account *a, char **ret_url)
     const struct acme_request request = {
             .resource = ACME_NEW_ACCOUNT, .payload = payload, .retries = ACME_RETRIES};
 
-    acme_client_set_account(a->client, a->key, NULL);
     TRY(check_directory(a));
     TRY_CTX(acme_client_send(a->client, &request, &reply), "newAccount");
     TRY_CTX(check_registered(a, &reply), "newAccount");
@@ -240,11 +239,8 @@ static struct err *make_again(struct acme_account *a)
     if (a->generation > 0)
         return err_advise(ERR(ERR_DENIED, "the CA forgot the account again after it was made anew"),
                 "ask the CA, or try again later");
-    struct err *e = register_key(a, &url);
-    if (e != NULL) {
-        acme_client_set_account(a->client, a->key, a->url);
-        return e;
-    }
+    /* Other flows go on signing with the old URL meanwhile: they are refused and come here. */
+    TRY(register_key(a, &url));
     a->generation++;
     return adopt(a, url, true);
 }

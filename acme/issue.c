@@ -152,7 +152,7 @@ static struct err *make_order(struct acme_flow *f)
     const struct acme_issue *issue = f->issue;
 
     acme_flow_drop_items(f); /* of an order before this one */
-    acme_client_want_nonces(f->client, issue->names->n + 1);
+    acme_client_want_nonces(f->client, issue->names->n);
     TRY(acme_order_new(f->client, issue->names, issue->profile, &f->order));
     f->new_order = true;
     if (!same_names(&f->order.identifiers, issue->names))
