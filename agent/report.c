@@ -256,10 +256,14 @@ static struct style style_of(bool color)
                  : (struct style){"", "", "", "", ""};
 }
 
+/* One line per record; a host at a zone's apex needs several. */
 static void print_record(struct buf *out, const char *record)
 {
-    if (record != NULL)
-        buf_printf(out, "  add:  %s\n", record);
+    while (record != NULL && *record != '\0') {
+        size_t len = strcspn(record, "\n");
+        buf_printf(out, "  add:  %.*s\n", (int)len, record);
+        record += len + (record[len] == '\n');
+    }
 }
 
 static bool record_printed(const struct host_check *check, size_t i)
@@ -297,8 +301,8 @@ void report_print_check(
             continue;
         bool blocked = c->verdict == NAME_BLOCKED;
         size_t others = same_record(check, i);
-        buf_printf(out, "%s%s: %s:%s %s %s", blocked ? s.bad : s.warn, host->text,
-                blocked ? "waiting for DNS" : "warning", s.off, c->dns.name.text, c->sentence);
+        buf_printf(out, "%s%s: %s:%s %s", blocked ? s.bad : s.warn, host->text,
+                blocked ? "waiting for DNS" : "warning", s.off, c->sentence);
         if (others > 0)
             buf_printf(out, "; so %s %zu more", others == 1 ? "has" : "have", others);
         buf_putc(out, '\n');
@@ -359,15 +363,16 @@ static void print_certificate(
             clock_span(wall_diff(r->cert.not_after, now), span));
 }
 
-static void print_next(struct buf *out, const struct host_result *r, struct wall now)
+/* What the operator can do besides waiting: after DNS the next run looks again by itself; a
+ * back-off can be skipped. */
+static void print_hint(struct buf *out, const struct host_result *r, struct wall now)
 {
     char span[WALL_TEXT_MAX];
 
-    if (r->outcome == HOST_GOOD || r->outcome == HOST_DONE)
-        return;
-    if (r->next.ms != 0 && wall_before(now, r->next))
-        buf_printf(out, "  checked again in %s, or at once by `certherd renew %s`\n",
-                clock_span(wall_diff(r->next, now), span), r->host->host.text);
+    if (r->check.n > 0)
+        buf_printf(out, "  then: certherd renew %s\n", r->host->host.text);
+    else if (r->next.ms != 0 && wall_before(now, r->next))
+        buf_printf(out, "  tried again in %s\n", clock_span(wall_diff(r->next, now), span));
 }
 
 static void print_failed_names(struct buf *out, const struct host_result *r)
@@ -392,6 +397,7 @@ void report_print_result(struct buf *out, const struct host_result *r, struct wa
         break;
     case HOST_WAITING:
         buf_printf(out, "%s%s: waiting:%s %s\n", s.warn, host->text, s.off, r->plan.reason);
+        print_hint(out, r, now);
         break;
     case HOST_UNDEPLOYED:
     case HOST_FAILED:
@@ -407,7 +413,6 @@ void report_print_result(struct buf *out, const struct host_result *r, struct wa
     }
     print_failed_names(out, r);
     print_nodes(out, r, &s);
-    print_next(out, r, now);
 }
 
 /* ---- exit status ---- */
