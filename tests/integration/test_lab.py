@@ -216,18 +216,22 @@ def test_nothing_is_left():
 def test_nothing_is_left_after_a_signal(number):
     """The owner of the lab is ended from outside, with servers running."""
     program = (
-        "import os, sys, time\nfrom tests.lab import Lab, standard\n"
+        "import os, signal, time\nfrom tests.lab import Lab, standard\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # if ignored here
         "with Lab() as lab:\n standard.start(lab)\n"
         " print(os.fstat(lab._namespace).st_ino, flush=True)\n time.sleep(600)\n"
     )
     owner = subprocess.Popen(
         ["/usr/bin/python3", "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
-    inode = int(owner.stdout.readline())
-    assert len(keeper.processes(inode)) > 5
-    owner.send_signal(number)
-    owner.wait(60)
-    owner.stdout.close()
+    try:
+        inode = int(owner.stdout.readline())
+        assert len(keeper.processes(inode)) > 5
+        owner.send_signal(number)
+        owner.wait(60)
+    finally:
+        owner.kill()
+        owner.communicate()
     deadline = time.monotonic() + 30
     while keeper.processes(inode) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -234,6 +234,8 @@ class Lab:
                 "--init-groups",
                 "--",
             ]
+        # A shell ignores these two for what it starts in the background, and that is inherited.
+        enter += ["env", "--default-signal=INT,QUIT", "--"]
         return enter + [str(part) for part in command]
 
     def environment(self, env: dict | None = None) -> dict[str, str]:
