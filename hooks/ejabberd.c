@@ -14,6 +14,8 @@
 #include "base/json.h"
 
 #define UNIX_PREFIX "unix:"
+#define RELOAD      "reload_config"
+#define VHOSTS      "registered_vhosts"
 #define CONNECT_MS  (5 * CLOCK_SEC)
 /* A reload of 200 virtual hosts takes 3 s, and the time grows with the square of their number. */
 #define RELOAD_MS  (120 * CLOCK_SEC)
@@ -152,6 +154,8 @@ static struct err *known_status(
 {
     switch (status) {
     case 400:
+        if (strcmp(command, RELOAD) != 0)
+            return NULL;
         return err_advise(ERR_FROM(ERR_CONFIG, ERR_FROM_HTTP, status,
                                   "%s is refused, ejabberd.yml is broken: %s", command, words),
                 "correct ejabberd.yml; until then ejabberd goes on with its old configuration and "
@@ -265,7 +269,7 @@ static bool says_zero(const struct http_reply *reply)
 struct err *ejabberd_reload(struct world *world, const struct ejabberd_api *api)
 {
     AUTO_HTTP_REPLY struct http_reply reply = {0};
-    TRY(call(world, api, "reload_config", RELOAD_MS, &reply));
+    TRY(call(world, api, RELOAD, RELOAD_MS, &reply));
     if (says_zero(&reply)) {
         log_debug("ejabberd_reloaded", "ejabberd has read its configuration again",
                 LOG_STR("api", api->url));
@@ -311,7 +315,7 @@ struct err *ejabberd_registered_vhosts(
         struct world *world, const struct ejabberd_api *api, struct name_list *ret)
 {
     AUTO_HTTP_REPLY struct http_reply reply = {0};
-    TRY(call(world, api, "registered_vhosts", VHOSTS_MS, &reply));
+    TRY(call(world, api, VHOSTS, VHOSTS_MS, &reply));
     struct name_list list = {0};
     struct err *e = read_vhosts(&reply, &list);
     if (e != NULL) {
