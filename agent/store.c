@@ -75,10 +75,14 @@ struct err *store_lineage_make(const struct store *store, const struct name *hos
     return file_mkdir(path, 0700);
 }
 
+/* Files that were not renamed yet, and directories that were on their way out. */
 struct err *store_lineage_sweep(const struct store *store, const struct name *host)
 {
     AUTO_FREE char *dir = store_lineage_path(store, host, NULL);
+    AUTO_FREE char *pending = store_lineage_path(store, host, "pending");
     AUTO_STRV struct strv entries = {0};
+    TRY(file_sweep_temporary(dir));
+    TRY(file_sweep_temporary(pending));
     TRY(file_list(dir, STORE_ENTRIES_MAX, &entries, &(bool){false}));
     for (size_t i = 0; i < entries.n; i++) {
         const char *entry = entries.v[i];
@@ -87,9 +91,6 @@ struct err *store_lineage_sweep(const struct store *store, const struct name *ho
         AUTO_FREE char *path = str_printf("%s/%s", dir, entry);
         TRY(file_remove_tree(path));
     }
-    AUTO_FREE char *pending = store_lineage_path(store, host, "pending");
-    if (strv_has(&entries, "pending"))
-        TRY(file_sweep_temporary(pending));
     return NULL;
 }
 
@@ -268,7 +269,7 @@ struct err *store_lock(struct store *store, bool *ret_locked, pid_t *ret_holder)
 
 static struct err *probe_dir(const char *dir, const char *what)
 {
-    /* Ends in ".tmp": a crash in between leaves nothing that a sweep does not take. */
+    /* No "*.pem" glob sees it, and what a crash leaves is replaced by the next probe. */
     AUTO_FREE char *path = str_printf("%s/.probe.tmp", dir);
     AUTO_FREE char *data = mem_zalloc(PROBE_SIZE);
     const struct file_write_options options = {.mode = 0600};
