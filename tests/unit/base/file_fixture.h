@@ -21,7 +21,7 @@ static inline ATTR_MAYBE_UNUSED char *in_dir(const char *name)
 
 static inline ATTR_MAYBE_UNUSED int set_up(void **state)
 {
-    snprintf(dir, sizeof(dir), "/tmp/certherd-test-XXXXXX");
+    snprintf(dir, sizeof(dir), "/tmp/certherd-file-XXXXXX");
     umask(022);
     return mkdtemp(dir) == NULL ? -1 : 0;
 }

@@ -324,7 +324,7 @@ static void a_foreign_owner_is_refused(void **state)
 
 static void mount_small(const char *options, unsigned long flags)
 {
-    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, "") != 0 ||
             mount("tmpfs", dir, "tmpfs", flags, options) != 0)
         _exit(77);
 }
@@ -380,7 +380,8 @@ static void try_read_only(void)
     struct file_lock *lock = NULL;
     pid_t holder;
     mount_small("size=64k", 0);
-    if (put(path, "old") != NULL || mount(NULL, dir, NULL, MS_REMOUNT | MS_RDONLY, "size=64k") != 0)
+    if (put(path, "old") != NULL ||
+            mount("none", dir, "none", MS_REMOUNT | MS_RDONLY, "size=64k") != 0)
         _exit(1);
     expect(put(path, "new"), ERR_CONFIG, advice, 2);
     expect(file_mkdir(below, 0700), ERR_CONFIG, advice, 3);
