@@ -357,7 +357,9 @@ static struct err *certificate_error(const struct http_client *client,
             "%s: its certificate is not accepted (CA bundle %s): %s", peer, bundle, reason);
     if (verify == X509_V_ERR_CERT_HAS_EXPIRED || verify == X509_V_ERR_CERT_NOT_YET_VALID)
         return err_advise(e, "check the clock of this machine and the certificate of %s", peer);
-    if (verify == X509_V_OK && transfer->result == CURLE_PEER_FAILED_VERIFICATION)
+    /* The chain's own result is not filled in when it was the name that failed. */
+    if ((verify == X509_V_OK || verify == X509_V_ERR_UNSPECIFIED) &&
+            transfer->result == CURLE_PEER_FAILED_VERIFICATION)
         return err_advise(e, "check the host name in the URL and the certificate of %s", peer);
     return err_advise(e, "check the CA bundle %s: it must have the root of %s", bundle, peer);
 }
@@ -448,6 +450,10 @@ static struct err *perform_hop(struct http_client *client, const struct hop *hop
     if (transfer.result != CURLE_OK)
         return transfer_error(client, &transfer,
                 request->unix_socket != NULL ? request->unix_socket : hop->target->host);
+    /* libcurl takes a connection that ends inside the header for a whole reply. */
+    if (transfer.in_header)
+        return ERR_FROM(ERR_RETRY, ERR_FROM_CURL, CURLE_PARTIAL_FILE,
+                "%s: closed the connection within the header of its reply", hop->target->host);
     read_info(s.easy, reply);
     curl_easy_getinfo(s.easy, CURLINFO_REDIRECT_URL, &next);
     if (request->redirects == HTTP_REDIRECT_LIKE_CA && next != NULL)

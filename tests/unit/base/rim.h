@@ -17,6 +17,7 @@
 #include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -128,7 +129,11 @@ struct peer {
 static inline ATTR_MAYBE_UNUSED void *peer_thread(void *arg)
 {
     struct peer *peer = arg;
+    sigset_t pipe;
 
+    sigemptyset(&pipe); /* OpenSSL writes without MSG_NOSIGNAL */
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, NULL);
     if (peer->udp) {
         peer->serve(peer, peer->fd);
         return NULL;
