@@ -137,6 +137,7 @@ static void test_is_reply_without_question(void **state)
     struct dns_question q;
     AUTO_BUF struct buf wire = encode("im.example.org", true, false, &q, &dname);
     uint8_t header[12] = {0x12, 0x34, 0x80, LDNS_RCODE_FORMERR};
+    assert_int_equal(wire.len, 43);
     assert_true(dns_message_is_reply(&q, header, sizeof(header)));
     header[3] = LDNS_RCODE_NOTIMPL;
     assert_true(dns_message_is_reply(&q, header, sizeof(header)));
