@@ -201,14 +201,19 @@ static void put_denial(struct buf *b, const struct dns_finding *f, const struct 
     }
 }
 
+/* "im.example.org ", or where its aliases lead. */
+static void put_subject(struct buf *b, const struct dns_finding *f, const struct dns_answer *answer)
+{
+    const struct name *subject = dns_verdict_subject(f->name, answer);
+    buf_printf(b, "%s ", f->name->text);
+    if (subject != f->name)
+        buf_printf(b, "leads to %s, which ", subject->text);
+}
+
 static void put_negative(struct buf *b, const struct dns_finding *f,
         const struct dns_answer *answer, const struct dns_verdict *v)
 {
-    const struct name *subject = dns_verdict_subject(f->name, answer);
-    if (subject != f->name)
-        buf_printf(b, "%s leads to %s, which ", f->name->text, subject->text);
-    else
-        buf_printf(b, "%s ", subject->text);
+    put_subject(b, f, answer);
     if (count(f, DNS_SAYS_YES) > 0) {
         buf_puts(b, "has an address only at ");
         put_servers(b, f, DNS_SAYS_YES);
@@ -238,7 +243,8 @@ static void put_stale(struct buf *b, const struct dns_finding *f, const struct d
 static void put_servfail(
         struct buf *b, const struct dns_finding *f, const struct dns_answer *answer)
 {
-    buf_printf(b, "%s can't be resolved: ", f->name->text);
+    put_subject(b, f, answer);
+    buf_puts(b, "can't be resolved: ");
     if (f->unchecked != NULL && is_known(f->unchecked)) {
         buf_puts(b, "its DNSSEC is broken (bogus): ");
         put_server(b, &answer->server);
@@ -347,10 +353,11 @@ static char *address_lines(const struct dns_finding *f, const struct dns_verdict
     return v->n_expected > 0 ? buf_steal(&b) : NULL;
 }
 
-/* Where the zone was not looked up, two labels are taken for an apex. */
+/* Where the zone was not looked up (or is that of an alias's target), two labels are taken for an
+ * apex. */
 static bool is_apex(const struct dns_finding *f, const struct name *name)
 {
-    if (f->zone != NULL)
+    if (f->zone != NULL && name_is_below(name, &f->zone->apex))
         return name_equal(&f->zone->apex, name);
     const char *dot = strchr(name->text, '.');
     return dot == NULL || strchr(dot + 1, '.') == NULL;
@@ -363,7 +370,7 @@ static bool wants_wildcard(const struct dns_finding *f, const struct dns_verdict
         return false;
     if (is_apex(f, host))
         return false;
-    return v->check == DNS_CHECK_NXDOMAIN ? v->n_chain == 0 : v->wildcard;
+    return v->wildcard || (v->check == DNS_CHECK_NXDOMAIN && v->n_chain == 0);
 }
 
 static char *make_record(

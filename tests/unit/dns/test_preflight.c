@@ -365,6 +365,11 @@ static void test_dangling(void **state)
             "im.example.org leads to typo.example.net, which has no address (NXDOMAIN at "
             "ns1.example.net)",
             "im.example.org. 300 IN CNAME mail.example.org.");
+    setup(&r, ZONE_HEAD "*.im.example.org. 300 IN CNAME typo.example.net.");
+    single(&r, "proxy.im.example.org", DNS_CHECK_NXDOMAIN,
+            "proxy.im.example.org leads to typo.example.net, which has no address (NXDOMAIN at "
+            "ns1.example.net)",
+            "*.im.example.org. 300 IN CNAME mail.example.org.");
 }
 
 static void test_no_such_domain(void **state)
@@ -493,6 +498,23 @@ static void test_servfail(void **state)
     single(&r, "im.example.org", DNS_CHECK_SERVFAIL,
             "im.example.org can't be resolved: broken answer (rcode 9) from the resolver "
             "192.0.2.53",
+            NULL);
+}
+
+/* The name itself is fine, but what it leads to is not. */
+static void test_servfail_behind_alias(void **state)
+{
+    (void)state;
+    struct run r;
+    setup(&r, ZONE_HEAD);
+    r.d.rules[0] = (struct fake_dns_rule){.owner = "im.example.org",
+            .action = FAKE_DNS_RECORDS,
+            .records = "im.example.org. 300 IN CNAME www.example.net."};
+    r.d.rules[1] = (struct fake_dns_rule){
+            .owner = "www.example.net", .action = FAKE_DNS_RCODE, .rcode = LDNS_RCODE_SERVFAIL};
+    single(&r, "im.example.org", DNS_CHECK_SERVFAIL,
+            "im.example.org leads to www.example.net, which can't be resolved: SERVFAIL from the "
+            "resolver 192.0.2.53, which gets no usable answer from the name servers above it",
             NULL);
 }
 
@@ -639,6 +661,7 @@ int main(void)
             cmocka_unit_test(test_not_everywhere_yet),
             cmocka_unit_test(test_authority_silent),
             cmocka_unit_test(test_servfail),
+            cmocka_unit_test(test_servfail_behind_alias),
             cmocka_unit_test(test_loop),
             cmocka_unit_test(test_too_many_hops),
             cmocka_unit_test(test_timeout),
