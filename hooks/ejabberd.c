@@ -108,6 +108,10 @@ static char *command_url(const struct ejabberd_api *api, const char *command)
 static char *own_words(const struct http_reply *reply)
 {
     const char *text = buf_str(&reply->body);
+    if (text[0] == '\0')
+        return str_dup("an empty answer");
+    if (text[0] == '<')
+        return str_dup("an HTML page");
     if (text[0] == '"') {
         AUTO_JSON json_t *value = json_loadb(text, reply->body.len, JSON_DECODE_ANY, NULL);
         if (json_is_string(value))

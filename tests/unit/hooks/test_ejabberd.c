@@ -149,6 +149,9 @@ static void test_reload_answers(void **state)
     assert_err(reload(403, denied), ERR_CONFIG, "from: [{tag: certherd}]");
     assert_err(reload(404, "{\"status\":\"error\",\"code\":40,\"message\":\"not found\"}"),
             ERR_CONFIG, "mod_http_api");
+    assert_err(reload(404, "<?xml version='1.0'?>\n<!DOCTYPE html"), ERR_CONFIG,
+            "is not there (404): an HTML page");
+    assert_err(reload(403, ""), ERR_CONFIG, "an empty answer");
     assert_err(reload(500, "internal_error"), ERR_RETRY, "internal_error");
     assert_err(reload(302, ""), ERR_CONFIG, "found 302");
     /* Each names the API. */
