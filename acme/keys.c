@@ -57,18 +57,18 @@ void key_free(struct key *key)
 
 /* ---- files ---- */
 
-static struct err *generate(enum key_type type, struct key **ret)
+/* NULL: OpenSSL's queue says why. */
+static struct key *generate(enum key_type type)
 {
     EVP_PKEY *pkey = types[type].curve != NULL
                              ? EVP_PKEY_Q_keygen(NULL, NULL, "EC", types[type].curve)
                              : EVP_PKEY_Q_keygen(NULL, NULL, "RSA", types[type].bits);
     if (pkey == NULL)
-        return ERR_OPENSSL(ERR_LOCAL, "a key of type %s could not be made", types[type].name);
+        return NULL;
     struct key *key = MEM_NEW(struct key);
     key->pkey = pkey;
     key->type = type;
-    *ret = key;
-    return NULL;
+    return key;
 }
 
 static struct err *put_key(const struct key *key, struct buf *ret)
@@ -86,8 +86,10 @@ static struct err *put_key(const struct key *key, struct buf *ret)
 
 struct err *key_create(const char *path, enum key_type type, struct key **ret)
 {
-    AUTO(key_freep) struct key *key = NULL;
-    TRY_CTX(generate(type, &key), "%s", path);
+    AUTO(key_freep) struct key *key = generate(type);
+    if (key == NULL)
+        return ERR_OPENSSL(
+                ERR_LOCAL, "%s: a key of type %s could not be made", path, types[type].name);
     AUTO_BUF struct buf pem = BUF_INIT_SECRET(CRYPTO_KEY_MAX);
     TRY_CTX(put_key(key, &pem), "%s", path);
     const struct file_write_options options = {.mode = KEY_FILE_MODE, .exclusive = true};

@@ -132,7 +132,7 @@ static struct err *ecdsa_to_fixed(
 static struct err *sign_text(const struct key *key, const char *text, char **ret_base64url)
 {
     AUTO_FREE unsigned char *signature = NULL;
-    size_t len;
+    size_t len = 0;
     TRY(sign_raw(key, text, &signature, &len));
     int width = algorithms[key->type].width;
     if (width == 0) {
