@@ -39,6 +39,9 @@ static void reap(struct http_client *client)
         transfer->result = result;
         transfer->done = true;
         fiber_wait_wake(&transfer->wait);
+        /* libuv runs timers before it polls: woken by a timer, the fiber would have to wait for the
+         * next event of the outside. */
+        uv_stop(loop_uv(client->loop));
     }
     ERR_clear_error(); /* the queue is shared by all who run on this thread */
 }
