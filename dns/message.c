@@ -11,6 +11,8 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 
+_Static_assert((bool)2 == 1, "ldns must not replace bool");
+
 #define HEADER_SIZE  12
 #define POINTERS_MAX 127 /* a name has no more labels than that */
 #define NAME_WIRE    255 /* RFC 1035 3.1 */

@@ -6,6 +6,9 @@
  */
 #pragma once
 
+/* Before ldns, which makes bool a signed char where nobody has defined it yet. */
+#include <stdbool.h>
+
 #include <ldns/ldns.h>
 
 #include "base/buf.h"

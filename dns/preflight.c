@@ -282,7 +282,7 @@ static struct err *confirm_type(struct task *t, ldns_rr_type type)
 {
     struct dns_finding *f = &t->finding;
     AUTO(dns_asks_done) struct dns_asks asks = {0};
-    size_t which[DNS_ZONE_SERVERS_MAX];
+    size_t which[DNS_ZONE_SERVERS_MAX] = {0};
     for (size_t i = 0; i < f->zone->n_servers; i++) {
         /* NXDOMAIN and silence hold for AAAA as well. */
         if (type == LDNS_RR_TYPE_AAAA && f->says[i] != DNS_SAYS_NODATA)

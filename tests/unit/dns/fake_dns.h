@@ -6,8 +6,6 @@
  */
 #pragma once
 
-#include <ldns/ldns.h>
-
 #include "dns/query.h"
 #include "tests/lib/fake_world.h"
 
