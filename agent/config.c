@@ -165,7 +165,7 @@ static void take_ca(struct config_loader *l)
 
 static void load_extra_hosts(struct config_loader *l)
 {
-    const struct config_value *value = &l->full->values[K_ACME_EXTRA_HOSTS];
+    struct config_value *value = &l->full->values[K_ACME_EXTRA_HOSTS];
     struct config *c = CONFIG_OF(l);
     for (size_t i = 0; i < value->n; i++) {
         const char *text = value->items[i].text;
@@ -183,6 +183,7 @@ static void load_extra_hosts(struct config_loader *l)
             strv_take(&c->acme.extra_hosts, str_printf("%s%s", name.text, text + host_len));
         }
     }
+    config_value_items(value, &c->acme.extra_hosts);
 }
 
 static void load_acme(struct config_loader *l)

@@ -38,6 +38,13 @@ void config_value_add(
     value->items[value->n++] = (struct config_item){mem_dup(text, len), line, column};
 }
 
+void config_value_items(struct config_value *value, const struct strv *texts)
+{
+    items_done(value);
+    for (size_t i = 0; i < texts->n; i++)
+        config_value_add(value, texts->v[i], strlen(texts->v[i]), 0, 0);
+}
+
 void config_value_set(
         struct config_value *value, enum config_id id, enum config_source source, const char *text)
 {
@@ -209,6 +216,20 @@ static void unknown_key(struct config_loader *l, const struct config_tree *node,
             l, node->key_line, node->key_column, path, "unknown key; allowed here: %s", all);
 }
 
+/* Paths with dots are how we name keys, not how YAML nests them. */
+static bool refuse_dots(struct config_loader *l, const struct config_tree *node, const char *prefix)
+{
+    size_t len = strcspn(node->key, ".");
+    if (node->key[len] == '\0')
+        return false;
+    AUTO_FREE char *word = str_foreign(node->key, 64);
+    AUTO_FREE char *path = str_printf("%s%s", prefix, word);
+    config_problem_at(l, node->key_line, node->key_column, path,
+            "unknown key; what stands behind a dot is a key of its own, indented below \"%.*s:\"",
+            (int)len, word);
+    return true;
+}
+
 static bool find_row(const char *path, enum config_id *ret)
 {
     for (enum config_id id = 0; id < K_MAX; id++) {
@@ -238,11 +259,11 @@ static void walk(struct config_loader *l, const struct config_tree *map, const c
         AUTO_FREE char *path = str_printf("%s%s", prefix, node->key);
         AUTO_FREE char *section = str_printf("%s.", path);
         enum config_id id = 0;
-        if (strchr(node->key, '.') != NULL || strchr(node->key, '[') != NULL)
-            unknown_key(l, node, prefix);
-        else if (find_row(path, &id))
+        if (refuse_dots(l, node, prefix))
+            continue;
+        if (find_row(path, &id))
             take_value(l, node, id, values);
-        else if (!is_section(section))
+        else if (strchr(node->key, '[') != NULL || !is_section(section))
             unknown_key(l, node, prefix);
         else if (node->kind == CONFIG_NODE_MAP)
             walk(l, node, section, values);

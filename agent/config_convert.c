@@ -72,6 +72,7 @@ void config_get_path(struct config_loader *l, struct config_value *value, char *
     put(ret, text);
     for (size_t len = strlen(*ret); len > 1 && (*ret)[len - 1] == '/'; len--)
         (*ret)[len - 1] = '\0';
+    put(&value->items[0].text, *ret);
 }
 
 void config_get_file(struct config_loader *l, struct config_value *value, char **ret)
@@ -91,8 +92,10 @@ void config_get_file(struct config_loader *l, struct config_value *value, char *
 
 void config_get_name(struct config_loader *l, struct config_value *value, struct name *ret)
 {
-    if (plain(l, value))
-        config_accept(l, value, &value->items[0], name_parse(config_text(value), ret));
+    if (!plain(l, value))
+        return;
+    if (config_accept(l, value, &value->items[0], name_parse(config_text(value), ret)))
+        put(&value->items[0].text, ret->text);
 }
 
 /* https://host[:port][/path], nothing that a log or another host should not see */

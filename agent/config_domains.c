@@ -84,6 +84,7 @@ void config_get_components(struct config_loader *l, struct config_value *value,
         if (config_accept(l, value, &value->items[i], e) && !strv_has(&list, name.text))
             strv_add(&list, name.text);
     }
+    config_value_items(value, &list);
     strv_done(ret);
     *ret = list;
     list = (struct strv){0};

@@ -134,6 +134,8 @@ void config_value_set(
         struct config_value *value, enum config_id id, enum config_source source, const char *text);
 void config_value_add(
         struct config_value *value, const char *text, size_t len, unsigned line, unsigned column);
+/* In place of what was written: what it came to, for `config show`. */
+void config_value_items(struct config_value *value, const struct strv *texts);
 /* "/etc/certherd/certherd.yml:12", "CERTHERD_PARTIAL", "MAILCOW_HOSTNAME", "default" */
 ATTR_MALLOC char *config_value_origin(const struct config_value *value, const char *path);
 

@@ -137,8 +137,10 @@ static void take_scalar(struct builder *b, const yaml_event_t *event)
     struct config_tree *node = new_node(event, CONFIG_NODE_SCALAR);
     node->text = mem_dup(event->data.scalar.value, event->data.scalar.length);
     node->null = is_null(event);
-    if (strlen(node->text) != event->data.scalar.length)
+    if (strlen(node->text) != event->data.scalar.length) {
         complain(b, &event->start_mark, "a NUL character in a value");
+        node->null = true;
+    }
     attach(b, node, &event->start_mark);
 }
 
