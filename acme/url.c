@@ -51,7 +51,7 @@ struct err *acme_url_authority(const char *what, const char *url, char **ret)
             curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
             curl_url_get(u, CURLUPART_HOST, &host, 0) != CURLUE_OK || host[0] == '\0')
         return refuse(what, url, "is not a URL");
-    if (strcmp(scheme, "https") != 0)
+    if (strcmp(scheme, "https") != 0 || strncasecmp(url, "https://", 8) != 0 || url[8] == '/')
         return refuse(what, url, "does not begin with https://");
     if (curl_url_get(u, CURLUPART_USER, &user, 0) == CURLUE_OK ||
             curl_url_get(u, CURLUPART_PASSWORD, &password, 0) == CURLUE_OK)
