@@ -48,8 +48,9 @@ static const struct config_key keys[K_MAX] = {
         [K_DOMAIN_DOMAIN] = {"domains[].domain", CONFIG_NAME, NULL, "host name", NULL,
                 "The mail domain."},
         [K_DOMAIN_PREFIX] = {"domains[].prefix", CONFIG_STR, NULL, "one label", NULL,
-                "The label in front of it that makes the XMPP host. A domain without prefix needs "
-                "dns-01, which this version does not have."},
+                "The label in front of it that makes the XMPP host; an empty one needs dns-01, "
+                "which "
+                "this version does not have."},
         [K_DOMAIN_COMPONENTS] = {"domains[].components", CONFIG_LIST, NULL,
                 "labels, or names below the XMPP host", NULL,
                 "Components of this domain, instead of the default ones."},
