@@ -36,6 +36,7 @@ struct verify_job {
     struct agent *agent;
     const struct host *host;
     struct fiber_sem *sem;
+    struct proof_limits *limits;
     struct host_facts facts;
     struct service_result results[N_SERVICES];
 };
@@ -135,7 +136,8 @@ static struct err *verify_service(void *arg)
             .probe_host = addr_format_ip(&addr, text),
             .host = &verify->host->host,
             .names = &verify->host->names,
-            .roots = verify->agent->config->acme.roots};
+            .roots = verify->agent->config->acme.roots,
+            .limits = verify->limits};
     request.ports[r->service->port] = r->port;
     return proof_run(verify->agent->world, &request, &r->proof);
 }
@@ -281,13 +283,16 @@ struct err *command_verify(struct command_context *context)
     AUTO_COMMAND_AGENT struct command_agent open = {0};
     struct fiber_group group;
     struct fiber_sem sem;
+    struct proof_limits limits;
 
+    proof_limits_init(&limits);
     TRY(command_agent_open(context, true, &open));
     struct verify_job *jobs = mem_array(open.n_hosts + 1, sizeof(*jobs));
     fiber_sem_init(&sem, 8);
     fiber_group_init(&group);
     for (size_t i = 0; i < open.n_hosts; i++) {
-        jobs[i] = (struct verify_job){.agent = open.agent, .host = open.hosts[i], .sem = &sem};
+        jobs[i] = (struct verify_job){
+                .agent = open.agent, .host = open.hosts[i], .sem = &sem, .limits = &limits};
         fiber_group_spawn(&group, open.hosts[i]->host.text, verify_host, &jobs[i]);
     }
     struct err *e = fiber_group_wait(&group);

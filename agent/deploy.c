@@ -20,6 +20,7 @@ struct proof_job {
     const struct config_node *node;
     struct deploy_item *item;
     struct fiber_sem *sem;
+    struct proof_limits *limits;
     struct proof_result *result;
     bool any_certificate; /* the baseline: what is served now */
 };
@@ -37,6 +38,7 @@ static struct err *prove_one(void *arg)
             .host = &facts->host->host,
             .names = &names,
             .roots = job->agent->config->acme.roots,
+            .limits = job->limits,
             .leaf_sha256 = job->any_certificate ? NULL : facts->generation.cert.leaf_sha256};
 
     memcpy(request.ports, job->node->probe_ports, sizeof(request.ports));
@@ -69,7 +71,9 @@ static struct err *prove_all(
     AUTO_FREE struct proof_job *jobs = mem_array(run->n, sizeof(*jobs));
     struct fiber_group group;
     struct fiber_sem sem;
+    struct proof_limits limits;
 
+    proof_limits_init(&limits);
     fiber_sem_init(&sem, PROOFS_AT_ONCE);
     fiber_group_init(&group);
     for (size_t i = 0; i < run->n; i++) {
@@ -81,6 +85,7 @@ static struct err *prove_all(
                 .node = run->node,
                 .item = &run->items[i],
                 .sem = &sem,
+                .limits = &limits,
                 .result = &results[i],
                 .any_certificate = any_certificate};
         report_host(run->agent->report, &run->items[i].facts->host->host,

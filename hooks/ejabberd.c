@@ -119,10 +119,8 @@ static char *own_words(const struct http_reply *reply)
     }
     if (text[0] == '{') {
         AUTO_JSON json_t *object = NULL;
-        const char *message = NULL;
-        AUTO_ERR struct err *e = json_parse(text, reply->body.len, "reply", &object);
-        if (e == NULL)
-            e = json_get_str(object, "message", REPLY_MAX, &message);
+        err_ignore(json_parse(text, reply->body.len, "reply", &object), "shown as it is");
+        const char *message = json_string_value(json_object_get(object, "message"));
         if (message != NULL)
             return str_foreign(message, SHOWN_MAX);
     }
@@ -264,7 +262,9 @@ static struct err *call(struct world *world, const struct ejabberd_api *api, con
 /* The body is the number 0, with white space around it at most. */
 static bool says_zero(const struct http_reply *reply)
 {
-    const char *text = buf_str(&reply->body);
+    if (reply->body.len == 0)
+        return false;
+    const char *text = reply->body.data;
     text += strspn(text, " \t\r\n");
     return text[0] == '0' && text[1 + strspn(text + 1, " \t\r\n")] == '\0' &&
            memchr(reply->body.data, '\0', reply->body.len) == NULL;

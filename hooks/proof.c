@@ -6,7 +6,7 @@
  */
 #include "hooks/proof.h"
 
-#define AT_ONCE    16
+#define AT_ONCE    (PROOF_PORT_AT_ONCE * PROOF_PORT_MAX)
 #define CHECK_MS   (10 * CLOCK_SEC)
 #define ADDRS_MAX  4 /* of probe_host that are tried: "localhost" has two */
 #define UPLOAD_MAX ((size_t)64 * 1024)
@@ -53,8 +53,15 @@ void proof_result_done(struct proof_result *result)
     *result = (struct proof_result){0};
 }
 
+void proof_limits_init(struct proof_limits *limits)
+{
+    for (size_t i = 0; i < PROOF_PORT_MAX; i++)
+        fiber_sem_init(&limits->port[i], PROOF_PORT_AT_ONCE);
+}
+
 struct proof {
     struct world *world;
+    struct proof_limits *limits;
     const struct proof_request *request;
     struct addr addrs[NET_RESOLVE_MAX];
     size_t n_addrs;
@@ -200,7 +207,9 @@ static struct err *run_check(struct proof *p, struct proof_check *check) MAY_SUS
 static struct err *run_check(struct proof *p, struct proof_check *check)
 {
     AUTO_TLS_RESULT struct tls_probe_result seen = {0};
+    TRY(fiber_sem_acquire(&p->limits->port[check->port]));
     AUTO_ERR struct err *e = shake_hands(p, check, &seen);
+    fiber_sem_release(&p->limits->port[check->port]);
     if (e != NULL && (is_own_fault(e) || is_config_fault(e)))
         return STEAL(e);
     if (e == NULL)
@@ -305,7 +314,11 @@ static void count_failed(const char *node, struct proof_result *result)
 struct err *proof_run(
         struct world *world, const struct proof_request *request, struct proof_result *ret)
 {
-    struct proof p = {.world = world, .request = request};
+    struct proof_limits own;
+    struct proof p = {.world = world,
+            .request = request,
+            .limits = request->limits != NULL ? request->limits : &own};
+    proof_limits_init(&own);
     list_checks(&p);
     struct err *e = p.result.n > 0 ? run_all(&p) : NULL;
     if (e != NULL) {

@@ -12,6 +12,15 @@
 enum proof_port { PROOF_C2S, PROOF_S2S, PROOF_HTTPS, PROOF_C2S_TLS, PROOF_S2S_TLS, PROOF_PORT_MAX };
 const char *proof_port_name(enum proof_port port); /* "c2s", "s2s", "https", "c2s_tls", "s2s_tls" */
 
+/* Connections at once to one port of one node. Erlang's listen queue holds 5 unless ejabberd's
+ * `backlog` says otherwise; a SYN that finds it full is lost and comes again only a second later.
+ */
+#define PROOF_PORT_AT_ONCE ((size_t)4)
+struct proof_limits {
+    struct fiber_sem port[PROOF_PORT_MAX];
+};
+void proof_limits_init(struct proof_limits *limits);
+
 struct proof_request {
     const char *node;               /* name, for messages */
     const char *probe_host;         /* where the ports are; address or host name */
@@ -19,6 +28,7 @@ struct proof_request {
     const struct name *host;
     const struct name_list *names; /* host and components in the certificate */
     const char *roots;             /* PEM, or NULL for the system's */
+    struct proof_limits *limits;   /* shared by all proofs of this node; NULL: its own */
     const uint8_t *leaf_sha256;    /* what should be served; NULL: any valid one */
 };
 
