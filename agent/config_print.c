@@ -2,8 +2,6 @@
 /* The effective configuration, with the origin of each value. Secrets are "(set)". */
 #include "agent/config_private.h"
 
-#define SCHEMA "certherd/config/1"
-
 static const struct config_full *full_of(const struct config *config)
 {
     return (const struct config_full *)((const char *)config -
@@ -110,7 +108,6 @@ json_t *config_to_json(const struct config *config)
         json_push(domains, domain_json(&config->domains[i]));
     for (size_t i = 0; i < config->n_nodes; i++)
         json_push(nodes, node_json(&config->nodes[i]));
-    json_put_str(root, "schema", SCHEMA);
     json_put_str(root, "file", config->path);
     json_put(root, "values", values);
     json_put(root, "domains", domains);
