@@ -2,11 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """certherd at its main job, in front of the reader: a small internet of real servers in a private network namespace, three acts.
 
-usage: demo.py CERTHERD   (the built program; needs root; leaves nothing behind)
+usage: demo.py [CERTHERD]   (the built program; needs root; leaves nothing behind)
 """
 
-import contextlib
-import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 from tests.lab import Lab, certs, standard  # noqa: E402
 from tests.lab.client import Session, handshake  # noqa: E402
 from tests.lab.lab import MAIL4  # noqa: E402
+from tests.lab.site import Site, program  # noqa: E402
 
 COLOR = sys.stdout.isatty()
 
@@ -31,47 +31,21 @@ def act(number: int, title: str) -> None:
 
 
 class Demo:
-    """The stage: servers, the configuration of certherd, and ways to run it visibly."""
+    """The stage: servers, an installation of certherd, and a way to run it visibly."""
 
-    def __init__(self, lab: Lab, program: Path):
-        self.lab, self.program = lab, program
+    def __init__(self, lab: Lab):
+        self.lab = lab
         # The CA as Debian ships it: it waits at random before it looks, and refuses one good nonce in twenty.
         domains = {"example.test": "im", "example2.test": "chat"}
         self.stage = standard.start(lab, domains, ca={"sleep": None, "nonce_reject": None, "authz_reuse": None})
-        self.roots = self.stage.ca.write_roots(lab.dir / "roots.pem")
-        self.config = lab.dir / "certherd.yml"
-        self.domains = ["example.test:im"]
-        self.write_config()
-
-    def write_config(self) -> None:
-        listed = "\n".join(f"  - {{domain: {d.split(':')[0]}, prefix: {d.split(':')[1]}}}" for d in self.domains)
-        self.config.write_text(f"""\
-mail_host: mail.example.test
-domains:
-{listed}
-state_dir: {self.lab.dir}/state
-cert_dir: {self.stage.ejabberd.cert_dir}
-acme:
-  directory: {self.stage.ca.directory_url}
-  ca_bundle: {self.stage.ca.ca_bundle}
-  roots: {self.roots}
-http01:
-  token_dir: {self.stage.web.token_dir}
-ejabberd:
-  api: {self.stage.ejabberd.api_http}
-  probe: {{host: {MAIL4}}}
-""")
+        self.site = Site(self.stage)
 
     def show(self, *arguments: str) -> int:
         """Runs certherd with the reader's terminal, as an operator would."""
         say(f"$ certherd {' '.join(arguments)}")
-        result = self.lab.run([self.program, *arguments, "--config", self.config], check=False, stdout=sys.stdout, stderr=sys.stderr)
-        say(f"(exit status {result.returncode})\n")
-        return result.returncode
-
-    def ask(self, *arguments: str) -> dict:
-        result = self.lab.run([self.program, *arguments, "--json", "--config", self.config], check=False)
-        return json.loads(result.stdout)
+        status = self.site.run(*arguments, stdout=sys.stdout, stderr=sys.stderr).status
+        say(f"(exit status {status})\n")
+        return status
 
 
 def expect(fact: bool, what: str) -> None:
@@ -87,7 +61,6 @@ def served(lab: Lab, host: str):
 
 def first(demo: Demo) -> None:
     act(1, "example.test chats as im.example.test: from a self-signed certificate to a proved one")
-    demo.lab.run(["true"])
     before = served(demo.lab, "im.example.test")
     say(f"ejabberd serves a self-signed certificate now (serial {before.serial_number:x}).\n")
     expect(demo.show("plan") == 3, "the plan finds something to do")
@@ -109,8 +82,7 @@ def second(demo: Demo) -> None:
     zone = demo.stage.zones["example2.test"]
     zone.remove("chat")
     demo.stage.reload_dns("example2.test")
-    demo.domains.append("example2.test:chat")
-    demo.write_config()
+    demo.site.config["domains"].append(Site.domain("example2.test:chat"))
     mark = demo.stage.ca.mark()
     expect(demo.show("renew") == 3, "im.example.test is good, chat.example2.test is not")
     expect(not demo.stage.ca.requests(mark), "the CA was not asked: what DNS shows costs no request")
@@ -118,7 +90,7 @@ def second(demo: Demo) -> None:
 
 def third(demo: Demo) -> None:
     act(3, "the record that certherd printed is made")
-    check = next(h for h in demo.ask("plan")["hosts"] if h["host"] == "chat.example2.test")["checks"][0]
+    check = demo.site.json("plan").host("chat.example2.test")["checks"][0]
     say(f"  zone example2.test:  {check['record']}\n")
     expect(check["record"].split()[:1] == ["chat.example2.test."] and "CNAME" in check["record"], "the record is the one for the host itself")
     demo.stage.zones["example2.test"].set("chat", "CNAME", "mail.example.test.")
@@ -129,15 +101,17 @@ def third(demo: Demo) -> None:
 
 
 def main() -> int:
-    if len(sys.argv) != 2:
+    if len(sys.argv) == 2:
+        os.environ["CERTHERD_PROGRAM"] = sys.argv[1]
+    if len(sys.argv) > 2 or not program().exists():
         print(__doc__, file=sys.stderr)
         return 2
     start = time.monotonic()
     say("Starting pebble (CA), knot and unbound (DNS), nginx (web server), ejabberd (XMPP) in a private network namespace ...")
-    with contextlib.ExitStack() as stack:
-        lab = stack.enter_context(Lab())
-        demo = Demo(lab, Path(sys.argv[1]).resolve())
-        say(f"... up after {time.monotonic() - start:.1f} s.")
+    with Lab() as lab:
+        demo = Demo(lab)
+        say(f"... up after {time.monotonic() - start:.1f} s. This is the configuration of certherd:\n")
+        say("".join(f"  {line}\n" for line in demo.site.write().read_text().splitlines()))
         first(demo)
         second(demo)
         third(demo)
