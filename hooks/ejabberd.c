@@ -17,6 +17,11 @@
 #define RELOAD      "reload_config"
 #define VHOSTS      "registered_vhosts"
 #define CONNECT_MS  (5 * CLOCK_SEC)
+/* ejabberd 24.12 opens a UNIX socket 5 s after its start, and again 5 s after each connection (its
+ * listener crashes on the empty peer address, while the call itself is answered): a socket that is
+ * not there may only be between two of its lives. */
+#define SOCKET_GAP_MS  (12 * CLOCK_SEC)
+#define SOCKET_STEP_MS ((int64_t)500)
 /* A reload of 200 virtual hosts takes 3 s, and the time grows with the square of their number. */
 #define RELOAD_MS  (120 * CLOCK_SEC)
 #define VHOSTS_MS  (30 * CLOCK_SEC)
@@ -227,6 +232,23 @@ static struct err *transport_error(struct err *e, const struct ejabberd_api *api
 
 /* ---- commands ---- */
 
+static struct err *send_request(struct world *world, const struct ejabberd_api *api,
+        const struct http_request *request, struct http_reply *ret) MAY_SUSPEND;
+static struct err *send_request(struct world *world, const struct ejabberd_api *api,
+        const struct http_request *request, struct http_reply *ret)
+{
+    struct mono until = mono_add(world_mono(world), (uint64_t)SOCKET_GAP_MS);
+    for (;;) {
+        struct err *e = world_http(world, NULL, request, ret);
+        bool gap = is_unix(api) && err_is(e, ERR_RETRY) && err_origin(e) == ERR_FROM_CURL &&
+                   mono_diff(until, world_mono(world)) > 0;
+        if (!gap)
+            return e;
+        err_ignore(e, "the socket may come back");
+        TRY(fiber_sleep(SOCKET_STEP_MS));
+    }
+}
+
 static struct err *call(struct world *world, const struct ejabberd_api *api, const char *command,
         int64_t total_ms, struct http_reply *ret) MAY_SUSPEND;
 static struct err *call(struct world *world, const struct ejabberd_api *api, const char *command,
@@ -249,7 +271,7 @@ static struct err *call(struct world *world, const struct ejabberd_api *api, con
             .basic_password = api->password,
             .bearer = api->token};
     AUTO_HTTP_REPLY struct http_reply reply = {0};
-    struct err *e = world_http(world, NULL, &request, &reply);
+    struct err *e = send_request(world, api, &request, &reply);
     if (e != NULL)
         return err_context(transport_error(e, api), "ejabberd's API at %s", api->url);
     if (reply.status != 200)
