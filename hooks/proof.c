@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The checks are listed first, in the order in which they are reported, then a few workers go
- * through the list. ejabberd knows its hosts by U-label, so that is what a stream is addressed to;
- * SNI and certificate have the A-label.
+ * The checks are listed first, in the order in which they are reported, then a few workers for each
+ * port go through the list. ejabberd knows its hosts by U-label, so that is what a stream is
+ * addressed to; SNI and certificate have the A-label.
  */
 #include "hooks/proof.h"
 
-#define AT_ONCE    (PROOF_PORT_AT_ONCE * PROOF_PORT_MAX)
 #define CHECK_MS   (10 * CLOCK_SEC)
 #define ADDRS_MAX  4 /* of probe_host that are tried: "localhost" has two */
 #define UPLOAD_MAX ((size_t)64 * 1024)
@@ -66,7 +65,13 @@ struct proof {
     struct addr addrs[NET_RESOLVE_MAX];
     size_t n_addrs;
     struct proof_result result;
-    size_t next; /* the first check that no worker has taken */
+};
+
+/* The checks of one port, in their order; several workers share it. */
+struct lane {
+    struct proof *proof;
+    enum proof_port port;
+    size_t next; /* no check before this one is left to take */
 };
 
 /* ---- the list ---- */
@@ -224,9 +229,13 @@ static struct err *run_check(struct proof *p, struct proof_check *check)
 static struct err *work(void *arg) MAY_SUSPEND;
 static struct err *work(void *arg)
 {
-    struct proof *p = arg;
-    while (p->next < p->result.n)
-        TRY(run_check(p, &p->result.checks[p->next++]));
+    struct lane *lane = arg;
+    struct proof_result *result = &lane->proof->result;
+    while (lane->next < result->n) {
+        struct proof_check *check = &result->checks[lane->next++];
+        if (check->port == lane->port)
+            TRY(run_check(lane->proof, check));
+    }
     return NULL;
 }
 
@@ -248,7 +257,9 @@ static struct err *ask_upload(void *arg)
             .family = addr_family(&to),
             .connect_to = &to};
     AUTO_HTTP_REPLY struct http_reply reply = {0};
+    TRY(fiber_sem_acquire(&p->limits->port[PROOF_HTTPS]));
     struct err *e = world_http(p->world, p->request->roots, &request, &reply);
+    fiber_sem_release(&p->limits->port[PROOF_HTTPS]);
     if (e != NULL && is_own_fault(e))
         return e;
     err_ignore(e, "no validated answer of /upload");
@@ -289,10 +300,14 @@ static struct err *run_all(struct proof *p)
         fail_all(p, e);
         return NULL;
     }
+    struct lane lanes[PROOF_PORT_MAX];
     struct fiber_group group;
     fiber_group_init(&group);
-    for (size_t i = 0; i < AT_ONCE && i < p->result.n; i++)
-        fiber_group_spawn(&group, "handshake", work, p);
+    for (size_t port = 0; port < PROOF_PORT_MAX; port++) {
+        lanes[port] = (struct lane){.proof = p, .port = (enum proof_port)port};
+        for (size_t i = 0; i < PROOF_PORT_AT_ONCE && p->request->ports[port] != 0; i++)
+            fiber_group_spawn(&group, "handshake", work, &lanes[port]);
+    }
     if (p->request->ports[PROOF_HTTPS] != 0)
         fiber_group_spawn(&group, "upload", ask_upload, p);
     return fiber_group_wait(&group);

@@ -60,8 +60,9 @@ void proof_result_done(struct proof_result *result);
 #define AUTO_PROOF_RESULT AUTO(proof_result_done)
 const char *proof_state_name(enum proof_state state); /* stable, for JSON */
 
-/* All checks in parallel (at most 16 at once), each with 10 s; reported by port, then name in the
- * order given, with SNI first. What is found is the result, also that probe_host has no address or
- * nobody listens; errors are our own faults only (roots that can't be read, being canceled). */
+/* All checks in parallel (at most PROOF_PORT_AT_ONCE to a port), each with 10 s; reported by port,
+ * then name in the order given, with SNI first. What is found is the result, also that probe_host
+ * has no address or nobody listens; errors are our own faults only (roots that can't be read, being
+ * canceled). */
 struct err *proof_run(struct world *world, const struct proof_request *request,
         struct proof_result *ret) MAY_SUSPEND NODISCARD;

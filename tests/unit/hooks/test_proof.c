@@ -33,8 +33,8 @@ struct node {
     bool no_address;
     long upload;
 
-    size_t n_tls, now[PROOF_PORT_MAX], most;
-    char seen[200][1024]; /* what was asked, sorted by nobody */
+    size_t n_tls, now[PROOF_PORT_MAX], most, now_of_all, most_of_all;
+    char seen[300][1024]; /* what was asked, sorted by nobody */
     size_t n_upload;
     bool upload_as_it_should;
 };
@@ -120,7 +120,10 @@ static struct err *handshake(
     assert_string_equal(request->roots, "/roots.pem");
     if (++node->now[port] > node->most)
         node->most = node->now[port];
+    if (++node->now_of_all > node->most_of_all)
+        node->most_of_all = node->now_of_all;
     struct err *e = fiber_sleep(20);
+    node->now_of_all--;
     node->now[port]--;
     if (e != NULL)
         return e;
@@ -204,20 +207,25 @@ static void setup_free(struct setup *s)
 DEFINE_FREEP(struct setup, setup_free)
 #define AUTO_SETUP AUTO(setup_freep)
 
+static void world_of(struct setup *s, struct fake_world *fw)
+{
+    fake_world_init(fw);
+    fw->tls_probe = handshake;
+    fw->tls_arg = &s->node;
+    fw->http = upload;
+    fw->http_arg = &s->node;
+    fw->resolve = resolve;
+    fw->resolve_arg = &s->node;
+    fw->fault = s->fault;
+    fw->fault_at = s->fault_at;
+    s->flow.world = &fw->world;
+    s->flow.request.host = &s->names.v[0];
+}
+
 static struct err *run(struct setup *s)
 {
     struct fake_world fw;
-    fake_world_init(&fw);
-    fw.tls_probe = handshake;
-    fw.tls_arg = &s->node;
-    fw.http = upload;
-    fw.http_arg = &s->node;
-    fw.resolve = resolve;
-    fw.resolve_arg = &s->node;
-    fw.fault = s->fault;
-    fw.fault_at = s->fault_at;
-    s->flow.world = &fw.world;
-    s->flow.request.host = &s->names.v[0];
+    world_of(s, &fw);
     struct err *e = fake_world_run(&fw, flow, &s->flow);
     for (size_t i = 0; i < PROOF_PORT_MAX; i++)
         assert_int_equal(s->node.now[i], 0);
@@ -317,9 +325,8 @@ static void test_ports_left_out(void **state)
     assert_int_equal(none->node.n_tls, 0);
 }
 
-static void test_at_most_four_per_port(void **state)
+static void add_many(struct setup *s)
 {
-    AUTO_SETUP struct setup *s = standard();
     for (int i = 0; i < 20; i++) {
         AUTO_FREE char *text = str_printf("c%d.im.example.org", i);
         add(&s->names, text);
@@ -327,8 +334,53 @@ static void test_at_most_four_per_port(void **state)
     /* A wildcard is no name to ask for. */
     struct name wildcard = {.text = "*.im.example.org"};
     name_list_add(&s->names, &wildcard);
+}
+
+static void test_at_most_four_per_port(void **state)
+{
+    AUTO_SETUP struct setup *s = standard();
+    add_many(s);
     assert_ok(run(s));
     assert_int_equal(s->flow.result.n, 2 + 22 * 2 + 3 * (22 + 1));
+    assert_int_equal(s->node.n_tls, s->flow.result.n);
+    assert_int_equal(s->node.most, PROOF_PORT_AT_ONCE);
+    /* No port waits for another. */
+    assert_int_equal(s->node.most_of_all, 2 + 4 * PROOF_PORT_AT_ONCE);
+}
+
+struct two {
+    struct flow *flow[2];
+};
+
+static struct err *both(void *arg) MAY_SUSPEND;
+static struct err *both(void *arg)
+{
+    struct two *two = arg;
+    struct fiber_group group;
+    fiber_group_init(&group);
+    fiber_group_spawn(&group, "first", flow, two->flow[0]);
+    fiber_group_spawn(&group, "second", flow, two->flow[1]);
+    return fiber_group_wait(&group);
+}
+
+/* Two hosts of one node, proved together. */
+static void test_limits_are_shared(void **state)
+{
+    AUTO_SETUP struct setup *s = standard();
+    AUTO_SETUP struct setup *t = standard();
+    add_many(s);
+    add_many(t);
+    struct proof_limits limits;
+    proof_limits_init(&limits);
+    struct fake_world fw;
+    world_of(s, &fw);
+    t->flow.world = &fw.world;
+    t->flow.request.host = &t->names.v[0];
+    s->flow.request.limits = t->flow.request.limits = &limits;
+    struct two two = {{&s->flow, &t->flow}};
+    assert_ok(fake_world_run(&fw, both, &two));
+    fake_world_done(&fw);
+    assert_int_equal(s->node.n_tls, s->flow.result.n + t->flow.result.n);
     assert_int_equal(s->node.most, PROOF_PORT_AT_ONCE);
 }
 
@@ -485,6 +537,7 @@ int main(void)
             cmocka_unit_test(test_what_is_asked),
             cmocka_unit_test(test_ports_left_out),
             cmocka_unit_test(test_at_most_four_per_port),
+            cmocka_unit_test(test_limits_are_shared),
             cmocka_unit_test(test_states),
             cmocka_unit_test(test_host_itself_unknown),
             cmocka_unit_test(test_any_valid_one),
