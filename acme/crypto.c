@@ -168,7 +168,7 @@ struct err *crypto_read_certs(const char *pem, size_t len, bool allow_key, STACK
             break;
         if (sk_X509_num(certs) == CRYPTO_CHAIN_LEN)
             return ERR(ERR_PROTOCOL, "the chain has more than %d certificates", CRYPTO_CHAIN_LEN);
-        X509 *cert;
+        X509 *cert = NULL;
         TRY(decode_certificate(block, block_len, (size_t)sk_X509_num(certs), &cert));
         if (sk_X509_push(certs, cert) == 0)
             mem_fail(0);
