@@ -112,6 +112,15 @@ bool acme_flow_authorizations_alive(const struct acme_flow *f)
 
 /* ---- challenges ---- */
 
+/* Something of ours failed for this name. */
+static struct err *tell_failure(const struct acme_item *item, struct err *e)
+{
+    if (e == NULL || err_is(e, ERR_CANCELED))
+        return e;
+    acme_flow_progress(item->flow, &item->name, ACME_STEP_FAILED, err_text(e));
+    return err_context(e, "%s", item->name.text);
+}
+
 static struct err *choose_challenge(struct acme_item *item)
 {
     const struct acme_authorization *a = &item->authorization;
@@ -121,8 +130,8 @@ static struct err *choose_challenge(struct acme_item *item)
 
     if (!a->offered) {
         AUTO_FREE char *types = strv_join(&a->types, ", ");
-        return err_advise(ERR(ERR_CONFIG, "%s: the CA does not offer %s but %s", item->name.text,
-                                  type, a->types.n > 0 ? types : "nothing"),
+        return err_advise(ERR(ERR_CONFIG, "the CA does not offer %s but %s", type,
+                                  a->types.n > 0 ? types : "nothing"),
                 "choose another challenge for this name");
     }
     TRY(key_thumbprint(acme_client_key(f->client), thumbprint));
@@ -148,8 +157,7 @@ static struct err *present_one(void *arg)
         return NULL;
     acme_flow_progress(item->flow, &item->name, ACME_STEP_PRESENT, NULL);
     item->presented = true;
-    return err_context(acme_solver_present(item->flow->issue->solver, &item->challenge), "%s",
-            item->name.text);
+    return tell_failure(item, acme_solver_present(item->flow->issue->solver, &item->challenge));
 }
 
 static struct err *wait_visible(struct acme_flow *f) MAY_SUSPEND;
@@ -213,17 +221,19 @@ static struct err *answer_one(void *arg)
 
     if (!is_pending(item))
         return NULL;
-    TRY_CTX(acme_solver_verify(item->flow->issue->solver, &item->challenge), "%s", item->name.text);
-    TRY_CTX(tell_ca(item), "%s", item->name.text);
-    acme_flow_progress(item->flow, &item->name, ACME_STEP_ANSWERED, NULL);
-    return NULL;
+    struct err *e = acme_solver_verify(item->flow->issue->solver, &item->challenge);
+    if (e == NULL)
+        e = tell_ca(item);
+    if (e == NULL)
+        acme_flow_progress(item->flow, &item->name, ACME_STEP_ANSWERED, NULL);
+    return tell_failure(item, e);
 }
 
 struct err *acme_flow_answer_challenges(struct acme_flow *f)
 {
     for (size_t i = 0; i < f->n_items; i++)
         if (is_pending(&f->items[i]))
-            TRY(choose_challenge(&f->items[i]));
+            TRY(tell_failure(&f->items[i], choose_challenge(&f->items[i])));
     TRY(for_each_item(f, "present", present_one, false));
     TRY(wait_visible(f));
     return for_each_item(f, "answer", answer_one, false);

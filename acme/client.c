@@ -88,7 +88,7 @@ struct err *acme_client_new(
     fiber_sem_init(&c->directory_turn, 1);
     fiber_sem_init(&c->order_slots,
             options->max_new_orders > 0 ? options->max_new_orders : NEW_ORDERS_MAX);
-    acme_nonces_init(&c->nonces, world, nonces_wanted, c);
+    acme_nonces_init(&c->nonces, world, options->nonces_per_second, nonces_wanted, c);
     struct err *e = add_hosts(c, options->extra_hosts);
     if (e != NULL)
         return err_advise(err_rekind(e, ERR_CONFIG), "correct acme.directory");

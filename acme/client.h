@@ -25,9 +25,13 @@ struct acme_client_options {
     const char *directory_url;      /* https only, no user information */
     const char *ca_bundle;          /* for the directory's TLS; NULL: system */
     const struct strv *extra_hosts; /* other hosts that the CA's URLs may have; or NULL */
-    const char *cache_path; /* file for the directory, so that a start needs one round trip less;
-                               NULL: none */
-    size_t max_new_orders;  /* newOrder requests at once; 0: 4 (pebble 2.4 deadlocks under many) */
+    const char *cache_path;   /* file for the directory, so that a start needs one round trip less;
+                                 NULL: none */
+    size_t nonces_per_second; /* fetched at most, after a burst of 10; 0: 20, the limit of Let's
+                                 Encrypt. Never more than 10 are asked for at once, so that 1000
+                                 leaves only that limit. It decides how fast many orders at once
+                                 go. */
+    size_t max_new_orders; /* newOrder requests at once; 0: 4 (pebble 2.4 deadlocks under many) */
 };
 
 struct acme_client;

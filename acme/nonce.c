@@ -25,10 +25,11 @@ struct acme_nonce_waiter {
     struct acme_nonce_waiter *next;
 };
 
-void acme_nonces_init(
-        struct acme_nonces *p, struct world *world, void (*wanted)(void *arg), void *arg)
+void acme_nonces_init(struct acme_nonces *p, struct world *world, size_t per_second,
+        void (*wanted)(void *arg), void *arg)
 {
     *p = (struct acme_nonces){.world = world, .wanted = wanted, .arg = arg};
+    p->pace_ms = 1000 / (per_second > 0 ? per_second : ACME_NONCE_RATE);
 }
 
 static void drop_oldest(struct acme_nonces *p, size_t count)
@@ -152,12 +153,12 @@ size_t acme_nonces_missing(struct acme_nonces *p)
 int64_t acme_nonces_pace(struct acme_nonces *p)
 {
     struct mono now = world_mono(p->world);
-    uint64_t burst = (ACME_NONCE_FETCHES_MAX - 1) * ACME_NONCE_PACE_MS;
+    uint64_t burst = (ACME_NONCE_FETCHES_MAX - 1) * p->pace_ms;
 
     if (p->next_fetch.ms < now.ms)
         p->next_fetch = now;
     uint64_t ahead = p->next_fetch.ms - now.ms;
-    p->next_fetch = mono_add(p->next_fetch, ACME_NONCE_PACE_MS);
+    p->next_fetch = mono_add(p->next_fetch, p->pace_ms);
     return ahead > burst ? (int64_t)(ahead - burst) : 0;
 }
 

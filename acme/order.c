@@ -328,6 +328,9 @@ struct err *acme_order_new(struct acme_client *client, const struct name_list *n
             .resource = ACME_NEW_ORDER, .payload = payload, .retries = 1};
     struct fiber_sem *slots = acme_client_order_slots(client);
 
+    if (names->n == 0 || names->n > ACME_ORDER_NAMES_MAX)
+        return ERR(ERR_CONFIG, "an order may have 1 to %d names, not %zu", ACME_ORDER_NAMES_MAX,
+                names->n);
     TRY(fiber_sem_acquire(slots));
     struct err *e = acme_client_send(client, &request, &reply);
     fiber_sem_release(slots);

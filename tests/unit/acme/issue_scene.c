@@ -213,7 +213,8 @@ static struct err *flow(void *arg)
     AUTO_FREE char *cache = s->use_cache ? str_printf("%s/directory.json", s->dir) : NULL;
     const struct acme_client_options options = {.directory_url = FAKE_CA_DIRECTORY,
             .cache_path = cache,
-            .max_new_orders = s->max_new_orders};
+            .max_new_orders = s->max_new_orders,
+            .nonces_per_second = s->nonces_per_second};
     AUTO(acme_client_freep) struct acme_client *client = NULL;
 
     struct mono start = loop_mono(s->fw.loop);

@@ -41,7 +41,7 @@ struct scene {
     int64_t validation_ms, finalize_ms;
     size_t flows; /* so many certificates at once; 0: 1 */
     bool twice;   /* a second certificate after the first, on the same client */
-    size_t max_new_orders;
+    size_t max_new_orders, nonces_per_second;
 
     /* What it left. */
     char *order_url; /* the durable note */

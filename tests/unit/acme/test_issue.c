@@ -92,22 +92,30 @@ static void reused_authorizations_need_no_challenge(void **state)
     scene_done(&s);
 }
 
+/* What bounds them is the supply of nonces: 300 requests, each takes one and brings one back. */
 static void many_orders_share_the_client(void **state)
 {
-    struct scene s;
+    static const struct {
+        size_t per_second;
+        int64_t most_ms;
+    } cases[] = {{0, 2100}, {1000, 1600}};
 
-    scene_init(&s, FIVE);
-    s.ca.latency_ms = 100;
-    s.flows = 20;
-    scene_expect_issued(&s);
-    assert_int_equal(s.ca.of[FAKE_CA_NEW_ORDER], 20);
-    assert_true(s.ca.new_orders_most <= 4);
-    assert_true(s.ca.nonces_most <= 10);
-    assert_int_equal(s.n_answers, 100);
-    print_message("20 orders of 5 names: %d round trips, %u nonces fetched\n",
-            (int)(s.elapsed_ms / 100), s.ca.of[FAKE_CA_NONCE]);
-    assert_in_range(s.elapsed_ms, 1000, 3500);
-    scene_done(&s);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct scene s;
+        scene_init(&s, FIVE);
+        s.ca.latency_ms = 100;
+        s.flows = 20;
+        s.nonces_per_second = cases[i].per_second;
+        scene_expect_issued(&s);
+        assert_int_equal(s.ca.of[FAKE_CA_NEW_ORDER], 20);
+        assert_true(s.ca.new_orders_most <= 4);
+        assert_true(s.ca.nonces_most <= 10);
+        assert_int_equal(s.n_answers, 100);
+        print_message("20 orders of 5 names: %d round trips, %u nonces fetched\n",
+                (int)(s.elapsed_ms / 100), s.ca.of[FAKE_CA_NONCE]);
+        assert_in_range(s.elapsed_ms, 1000, cases[i].most_ms);
+        scene_done(&s);
+    }
 }
 
 /* ---- an ordinary CA's whims ---- */

@@ -32,7 +32,7 @@ static void run(struct err *(*fn)(void *arg))
     struct scene s = {0};
 
     fake_world_init(&s.fw);
-    acme_nonces_init(&s.pool, &s.fw.world, wanted, &s);
+    acme_nonces_init(&s.pool, &s.fw.world, 0, wanted, &s);
     assert_ok(fake_world_run(&s.fw, fn, &s));
     acme_nonces_done(&s.pool);
     err_free(s.error);
