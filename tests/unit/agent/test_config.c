@@ -77,7 +77,7 @@ static struct config *good(const char *text, const char *variables)
 static void bad_bytes(const char *text, size_t len, const char *variables, const char *expected)
 {
     AUTO(config_problems_done) struct config_problems problems = {0};
-    AUTO(config_unrefp) struct config *config = load(text, len, variables, &problems);
+    assert_null(load(text, len, variables, &problems));
     AUTO_STRV struct strv lines = {0};
     for (size_t i = 0; i < problems.lines.n; i++) {
         const char *line = problems.lines.v[i];

@@ -312,7 +312,6 @@ static void assert_state_damaged(struct fixture *fx, const char *text)
 {
     AUTO_FREE char *path = lineage(fx, "state.json");
     AUTO_FREE char *dir = lineage(fx, "");
-    AUTO_FREE char *bad = lineage(fx, "state.json.bad-2026-11-22T12:00:00Z");
     AUTO(host_state_done) struct host_state state = {0};
     strv_done(&fx->warnings);
     put(path, text, 0600);
