@@ -6,6 +6,9 @@
  */
 #include "acme/account.h"
 
+#include <errno.h>
+#include <sys/stat.h>
+
 #include "base/file.h"
 #include "base/json.h"
 
@@ -27,11 +30,13 @@ struct acme_account {
 
 static struct err *open_key(struct acme_account *a)
 {
-    AUTO_BUF struct buf probe = BUF_INIT_SECRET(NOTE_MAX);
-    bool exists = false;
+    struct stat st;
 
-    TRY(file_read(a->key_path, NOTE_MAX, &probe, &exists));
-    return exists ? key_open(a->key_path, &a->key) : key_create(a->key_path, a->key_type, &a->key);
+    if (lstat(a->key_path, &st) == 0)
+        return key_open(a->key_path, &a->key);
+    if (errno != ENOENT)
+        return ERR_ERRNO(errno, "%s", a->key_path);
+    return key_create(a->key_path, a->key_type, &a->key);
 }
 
 static struct err *keep_aside(const struct acme_account *a, const char *suffix)
