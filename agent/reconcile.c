@@ -60,10 +60,10 @@ static void set_text(char **field, const char *text)
 
 /* Did this failure cost the CA something? Then the back-off of Let's Encrypt's guide holds; what
  * stayed on this machine or on the way to the CA may be tried again at once. */
-static bool cost_the_ca(const struct err *e)
+static bool cost_the_ca(const struct job *job, const struct err *e)
 {
-    return acme_problem_of(e) != NULL || err_is(e, ERR_RETRY_AT) || err_is(e, ERR_DENIED) ||
-           err_is(e, ERR_PROTOCOL);
+    return job->result->n_failed > 0 || acme_problem_of(e) != NULL || err_is(e, ERR_RETRY_AT) ||
+           err_is(e, ERR_DENIED) || err_is(e, ERR_PROTOCOL);
 }
 
 static void note_failure(struct job *job, const struct err *e)
@@ -80,7 +80,7 @@ static void note_failure(struct job *job, const struct err *e)
     s->attempts++;
     world_random(job->agent->world, &random, sizeof(random));
     s->next_try = (struct wall){0};
-    if (cost_the_ca(e))
+    if (cost_the_ca(job, e))
         s->next_try = wall_add(now, plan_back_off(s->attempts, random));
     if (err_is(e, ERR_RETRY_AT) && wall_before(s->next_try, err_retry_at(e)))
         s->next_try = err_retry_at(e);
