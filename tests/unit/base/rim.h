@@ -111,6 +111,26 @@ static inline ATTR_MAYBE_UNUSED int rim_teardown(void **state)
 }
 #define RIM_TEST(fn) cmocka_unit_test_setup_teardown(fn, rim_setup, rim_teardown)
 
+/* Group set-up and teardown: half of a fiber's stack is enough for all of it. Sanitizers make
+ * frames larger, so under them nothing is asserted. */
+static inline ATTR_MAYBE_UNUSED int rim_paint(void **state)
+{
+    fiber_paint_stacks(true);
+    return 0;
+}
+
+static inline ATTR_MAYBE_UNUSED int rim_check_stacks(void **state)
+{
+    size_t deepest = fiber_stack_high_water();
+
+    print_message("deepest stack: %zu of %zu bytes\n", deepest, FIBER_STACK_SIZE);
+#if !defined(__SANITIZE_ADDRESS__)
+    if (deepest > FIBER_STACK_SIZE / 2)
+        return -1;
+#endif
+    return 0;
+}
+
 /* ---- a peer in a thread ---- */
 
 struct peer {

@@ -360,5 +360,5 @@ int main(void)
             RIM_TEST(canceled_before_it_began),
             RIM_TEST(many_at_once),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, rim_paint, rim_check_stacks);
 }

@@ -945,5 +945,5 @@ int main(void)
             RIM_TEST(retry_after_is_read_and_clamped),
             RIM_TEST(links_are_found),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, rim_paint, rim_check_stacks);
 }

@@ -430,5 +430,5 @@ int main(void)
             RIM_TEST(resolve_names_the_host),
             RIM_TEST(resolve_canceled),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, rim_paint, rim_check_stacks);
 }

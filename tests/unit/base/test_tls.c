@@ -50,7 +50,7 @@ static int make_certs(void **state)
     assert_true(fd >= 0);
     close(fd);
     write_roots(roots_path, root);
-    return 0;
+    return rim_paint(state);
 }
 
 static int free_certs(void **state)
@@ -65,7 +65,7 @@ static int free_certs(void **state)
     test_cert_free(root);
     test_cert_free(other_root);
     unlink(roots_path);
-    return 0;
+    return rim_check_stacks(state);
 }
 
 /* ---- a server ---- */

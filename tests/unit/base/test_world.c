@@ -261,5 +261,5 @@ int main(void)
             RIM_TEST(pool_per_bundle),
             RIM_TEST(rest_of_the_world),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, rim_paint, rim_check_stacks);
 }
