@@ -106,6 +106,16 @@ struct err *key_open(const char *path, struct key **ret)
     return crypto_read_key(buf_str(&pem), pem.len, path, ret);
 }
 
+struct err *key_file_sha256(const char *path, uint8_t ret[32])
+{
+    TRY(file_check_private(path, KEY_FILE_MODE));
+    AUTO_BUF struct buf pem = BUF_INIT_SECRET(CRYPTO_KEY_MAX);
+    TRY(file_read(path, CRYPTO_KEY_MAX, &pem, NULL));
+    if (EVP_Digest(buf_str(&pem), pem.len, ret, NULL, EVP_sha256(), NULL) != 1)
+        return ERR_OPENSSL(ERR_LOCAL, "%s: no digest could be made", path);
+    return NULL;
+}
+
 /* ---- key and chain ---- */
 
 struct err *key_check_matches(const struct key *key, const char *chain_pem, size_t len)

@@ -44,6 +44,8 @@ struct err *key_sign_jws(const struct key *key, const struct key_jws *jws, char 
  */
 struct err *key_make_csr(const struct key *key, const struct name_list *names, char **ret_base64url)
         NODISCARD;
+/* Of the file's bytes, to find damage without making sense of them. As key_open() refuses. */
+struct err *key_file_sha256(const char *path, uint8_t ret[32]) NODISCARD;
 /* Is this the key of the first certificate of the chain? ERR_PROTOCOL if not. */
 struct err *key_check_matches(const struct key *key, const char *chain_pem, size_t len) NODISCARD;
 /* leaf, chain, key in one text: all that ejabberd reads. ret wipes itself (BUF_INIT_SECRET). */

@@ -49,10 +49,11 @@ static bool access_ok(const char *dir, const struct stat *st)
     return (parent.st_mode & S_ISGID) == 0 || parent.st_gid == st->st_gid;
 }
 
-static struct err *look_at_pem(struct live_file *file)
+/* A file that is byte by byte what a generation makes was checked when that was made. */
+static struct err *look_at_pem(const struct store_job *job, struct live_file *file)
 {
     struct err *e = cert_parse(buf_str(&file->pem), file->pem.len, true, &file->cert);
-    if (e == NULL)
+    if (e == NULL && !store_generation_made(job->store, job->host, &file->pem))
         e = key_check_joined(buf_str(&file->pem), file->pem.len);
     if (e != NULL)
         return damaged(file, e);
@@ -60,7 +61,7 @@ static struct err *look_at_pem(struct live_file *file)
     return NULL;
 }
 
-static struct err *live_read(const char *dir, const char *path, struct live_file *ret)
+static struct err *live_read(const struct store_job *job, const char *path, struct live_file *ret)
 {
     struct stat st;
     *ret = (struct live_file){.pem = BUF_INIT_SECRET(STORE_JOINED_MAX)};
@@ -75,8 +76,8 @@ static struct err *live_read(const char *dir, const char *path, struct live_file
     if (st.st_size > (off_t)STORE_JOINED_MAX)
         return damaged(ret, ERR(ERR_LOCAL, "%s is larger than %zu bytes", path, STORE_JOINED_MAX));
     TRY(file_read(path, STORE_JOINED_MAX, &ret->pem, NULL));
-    ret->access_ok = access_ok(dir, &st);
-    return look_at_pem(ret);
+    ret->access_ok = access_ok(job->store->cert_dir, &st);
+    return look_at_pem(job, ret);
 }
 
 struct load_job {
@@ -88,7 +89,7 @@ static struct err *load_blocking(void *arg)
 {
     struct load_job *job = arg;
     AUTO_FREE char *path = store_live_path(job->job.store, job->job.host);
-    return live_read(job->job.store->cert_dir, path, &job->file);
+    return live_read(&job->job, path, &job->file);
 }
 
 struct err *store_live_load(struct store *store, const struct name *host,
@@ -229,12 +230,11 @@ static struct err *install_blocking(void *arg)
     AUTO_FREE char *path = store_live_path(store, job->job.host);
     AUTO(store_manifest_done) struct store_manifest m = {0};
     AUTO(live_file_done) struct live_file live = {0};
-    AUTO_BUF struct buf joined = BUF_INIT_SECRET(STORE_JOINED_MAX);
     TRY_CTX(store_generation_read(store, job->job.host, job->generation, &m), "generation %llu",
             (unsigned long long)job->generation);
-    TRY(key_join_chain(m.key, m.chain_pem, m.chain_len, &joined));
-    TRY(live_read(store->cert_dir, path, &live));
-    if (same_file(&live, &joined)) {
+    TRY(store_generation_join(store, job->job.host, &m));
+    TRY(live_read(&job->job, path, &live));
+    if (same_file(&live, &m.joined)) {
         job->result = STORE_ALREADY_THERE;
         return NULL;
     }
@@ -242,7 +242,7 @@ static struct err *install_blocking(void *arg)
     if (job->result != STORE_INSTALLED)
         return NULL;
     TRY(keep_previous(&job->job, &live));
-    return live_write(&job->job, &joined,
+    return live_write(&job->job, &m.joined,
             (struct read_back){.expected = &m.generation.cert, .host = job->job.host});
 }
 
@@ -268,7 +268,7 @@ static struct err *roll_back_blocking(void *arg)
     struct store_job *job = arg;
     AUTO_FREE char *path = store_lineage_path(job->store, job->host, "previous.pem");
     AUTO(live_file_done) struct live_file previous = {0};
-    TRY(live_read(job->store->state_dir, path, &previous));
+    TRY(live_read(job, path, &previous));
     if (previous.state == STORE_LIVE_NONE)
         return ERR(ERR_LOCAL, "there is no earlier certificate (%s)", path);
     if (previous.state == STORE_LIVE_DAMAGED)

@@ -68,16 +68,25 @@ void store_put_names(json_t *object, const char *key, const struct name_list *na
 struct err *store_get_names(const json_t *object, const char *key, struct name_list *ret) NODISCARD;
 
 /* store_generation.c */
+#define STORE_HEX_MAX 65
+void store_sha256(const void *data, size_t len, char ret[STORE_HEX_MAX]);
 struct store_manifest {
     struct store_generation generation; /* cert from chain.pem itself */
     char *chain_pem;
     size_t chain_len;
-    struct key *key;
+    char *joined_sha256; /* of what is to be the live file */
+    struct buf joined;   /* that itself, after store_generation_join() */
 };
 void store_manifest_done(struct store_manifest *manifest);
 /* Reads a generation and checks that files and manifest agree. Every error means: damaged. */
 struct err *store_generation_read(const struct store *store, const struct name *host,
         uint64_t number, struct store_manifest *ret) NODISCARD;
+/* Makes the contents of the live file: opens the key and checks once more that it fits. */
+struct err *store_generation_join(const struct store *store, const struct name *host,
+        struct store_manifest *manifest) NODISCARD;
+/* Is this, byte by byte, what one of the generations makes? By manifests alone. */
+bool store_generation_made(
+        const struct store *store, const struct name *host, const struct buf *joined);
 /* Numbers on disk, newest first. */
 struct err *store_generation_numbers(const struct store *store, const struct name *host,
         uint64_t **ret, size_t *ret_n) NODISCARD;

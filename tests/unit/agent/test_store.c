@@ -565,8 +565,13 @@ FIBER_TEST(commit_refuses_what_does_not_fit)
 FIBER_TEST(commit_without_key)
 {
     struct store_generation g = {0};
+    AUTO(key_freep) struct key *other = NULL;
     assert_ok(reopen(fx, false));
-    assert_err(store_generation_commit(fx->store, &fx->host, "x", 1, DIRECTORY, false, &g),
+    AUTO_FREE char *other_path = str_printf("%s/other.pem", fx->top);
+    assert_ok(key_create(other_path, KEY_P256, &other));
+    AUTO_FREE char *chain = chain_for(fx, other, (struct cert_wish){0});
+    assert_err(store_generation_commit(
+                       fx->store, &fx->host, chain, strlen(chain), DIRECTORY, false, &g),
             ERR_CONFIG, "pending/key.pem");
 }
 
