@@ -126,8 +126,10 @@ struct parsed {
 
 static void parse_options(int argc, char **argv, struct command_line *line, struct parsed *p)
 {
+    static char name[] = "certherd";
     int c;
 
+    argv[0] = name; /* in what getopt says */
     while ((c = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
         switch (c) {
         case OPT_CONFIG:
@@ -290,7 +292,7 @@ struct err *command_lock(struct command_context *context, struct agent *agent, b
 {
     pid_t holder = 0;
 
-    TRY(store_lock(agent->store, ret_locked, &holder));
+    TRY(agent_state_failed(store_lock(agent->store, ret_locked, &holder)));
     if (!*ret_locked) {
         fprintf(stderr,
                 "certherd: another certherd (pid %ld) is at work on %s\n  do:   wait until it is "
