@@ -97,11 +97,35 @@ static const char *explain(const struct probe *p, const struct http_reply *reply
         return "that is a web page: another site answers for this name";
     if (reply->status == 404)
         return p->h->token_dir != NULL
-                       ? "the web server answers from another directory or virtual host"
+                       ? "another web server, virtual host or directory answers there"
                        : "another web server answers there, not certherd's responder";
     if (reply->status >= 500)
         return "the web server or the one behind it is in trouble";
     return NULL;
+}
+
+/* What a reader recognises a page by: its title. The whole, where it has none. */
+static void page_title(const struct http_reply *reply, const char **ret, size_t *ret_len)
+{
+    const char *body = buf_str(&reply->body), *begin = strcasestr(body, "<title>");
+    const char *end = begin != NULL ? strcasestr(begin, "</title>") : NULL;
+    *ret = end != NULL ? begin + strlen("<title>") : body;
+    *ret_len = end != NULL ? (size_t)(end - *ret) : reply->body.len;
+}
+
+static void put_body(struct buf *text, const struct http_reply *reply)
+{
+    const char *shown = reply->body.data;
+    size_t len = reply->body.len;
+    if (is_html(reply))
+        page_title(reply, &shown, &len);
+    while (len > 0 && strchr(" \t\r\n", shown[len - 1]) != NULL)
+        len--;
+    if (len == 0)
+        return;
+    buf_printf(text, " with %s\"", shown != reply->body.data ? "the page " : "");
+    buf_put_foreign(text, shown, len, SHOWN_MAX);
+    buf_puts(text, "\"");
 }
 
 static char *describe(const struct probe *p, const struct http_reply *reply)
@@ -109,11 +133,7 @@ static char *describe(const struct probe *p, const struct http_reply *reply)
     AUTO_BUF struct buf text = BUF_INIT(4096);
     buf_printf(&text, "%s at %s port %u: expected our token, found HTTP status %ld", p->name->text,
             p->where, addr_port(&p->at), reply->status);
-    if (reply->body.len > 0) {
-        buf_puts(&text, " with \"");
-        buf_put_foreign(&text, reply->body.data, reply->body.len, SHOWN_MAX);
-        buf_puts(&text, "\"");
-    }
+    put_body(&text, reply);
     if (was_redirected(p, reply)) {
         buf_puts(&text, " after a redirect to ");
         buf_put_foreign(&text, reply->effective_url, strlen(reply->effective_url), 200);
@@ -139,6 +159,15 @@ static void judge_reply(
     ret->detail = describe(p, reply);
 }
 
+/* The sentence begins with the name; the client's text does so too. */
+static const char *without_name(const struct probe *p, const char *text)
+{
+    size_t len = strlen(p->name->text);
+    return strncmp(text, p->name->text, len) == 0 && strncmp(text + len, ": ", 2) == 0
+                   ? text + len + 2
+                   : text;
+}
+
 /* A transport error. Consumes e. Returned are only faults of our own and being canceled. */
 static struct err *judge_error(
         const struct probe *p, struct err *e, struct http01_probe_result *ret)
@@ -150,7 +179,7 @@ static struct err *judge_error(
     ret->verdict = answered ? HTTP01_PROBE_OTHER : HTTP01_PROBE_UNREACHABLE;
     ret->detail = str_printf("%s at %s port %u: expected our token, %s: %s", p->name->text,
             p->where, addr_port(&p->at), answered ? "found something else" : "no answer",
-            err_text(e));
+            without_name(p, err_text(e)));
     err_free(e);
     return NULL;
 }

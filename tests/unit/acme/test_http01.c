@@ -487,8 +487,8 @@ static void test_probe_verdicts(void **state)
             {SITE_OURS_NEWLINE, HTTP01_PROBE_OK, 200, "our token came back"},
             {SITE_OURS_REDIRECT, HTTP01_PROBE_OK, 200, "after a redirect"},
             {SITE_404, HTTP01_PROBE_OTHER, 404,
-                    "found HTTP status 404 with \"<html>nginx ?[1mnot found</html>\"; the web "
-                    "server answers from another directory or virtual host"},
+                    "found HTTP status 404 with \"<html>nginx ?[1mnot found</html>\"; another web "
+                    "server, virtual host or directory answers there"},
             {SITE_403, HTTP01_PROBE_OTHER, 403, "may not read the token's file"},
             {SITE_HTML, HTTP01_PROBE_OTHER, 200, "that is a web page"},
             {SITE_REDIRECT, HTTP01_PROBE_OTHER, 404,
