@@ -232,6 +232,12 @@ static struct err *run_asks(void *arg)
     return dns_asks_run(&flow->asks, flow->preflight->resolver);
 }
 
+static bool is_parent(const struct name *name, const struct name *child)
+{
+    const char *parent = parent_of(child);
+    return parent != NULL && strcmp(parent, name->text) == 0;
+}
+
 static struct err *run_second(struct flow *flow) MAY_SUSPEND;
 static struct err *run_second(struct flow *flow)
 {
@@ -250,6 +256,9 @@ static struct err *run_second(struct flow *flow)
             f->zone_why = t->zone->why;
         }
         f->unchecked = t->unchecked != NULL ? &t->unchecked->answer : NULL;
+        for (size_t k = 0; k < flow->n; k++)
+            f->wildcard_below |= flow->tasks[k].finding.wildcard &&
+                                 is_parent(f->name, flow->tasks[k].finding.name);
         f->sibling_resolves = t->sibling != NULL && (t->sibling->answer.outcome == DNS_ANSWER ||
                                                             t->sibling->answer.n_chain > 0);
         for (size_t k = 0; k < OWNED; k++)

@@ -142,7 +142,11 @@ static void put_addrs(struct buf *b, const struct addr *addrs, size_t n)
 {
     char text[ADDR_TEXT_MAX];
     for (size_t i = 0; i < n; i++)
-        buf_printf(b, "%s%s", i > 0 ? ", " : "", addr_format_ip(&addrs[i], text));
+        buf_printf(b, "%s%s",
+                i == 0       ? ""
+                : i + 1 == n ? " and "
+                             : ", ",
+                addr_format_ip(&addrs[i], text));
 }
 
 static void put_server(struct buf *b, const struct addr *server)
@@ -218,14 +222,22 @@ static void put_negative(struct buf *b, const struct dns_finding *f,
         buf_puts(b, "has an address only at ");
         put_servers(b, f, DNS_SAYS_YES);
     } else if (v->check == DNS_CHECK_NODATA && f->sibling_resolves) {
-        buf_puts(b, "exists without an address because of records below it, so the wildcard beside "
-                    "it does not cover it");
+        buf_printf(b,
+                "exists without an address because of %s, so the wildcard beside it does not cover "
+                "it",
+                f->other_data ? "its other records" : "records below it");
+    } else if (v->check == DNS_CHECK_NODATA && f->wildcard_below) {
+        buf_printf(b, "has no address; the wildcard *.%s does not cover %s itself", f->name->text,
+                f->name->text);
     } else {
         buf_puts(b, "has no address");
     }
     buf_puts(b, " (");
     put_denial(b, f, answer);
     buf_puts(b, ")");
+    if (f->preflight->mail_host != NULL && count(f, DNS_SAYS_YES) == 0 &&
+            name_equal(dns_verdict_subject(f->name, answer), f->preflight->mail_host))
+        buf_puts(b, "; that is mail_host: give it an address, or correct mail_host");
 }
 
 static void put_stale(struct buf *b, const struct dns_finding *f, const struct dns_answer *answer)
@@ -258,7 +270,8 @@ static void put_servfail(
     buf_puts(b, " from the resolver ");
     put_server(b, &answer->server);
     if (answer->outcome == DNS_SERVFAIL)
-        buf_puts(b, ", which gets no usable answer from the name servers above it");
+        buf_puts(b, ", which gets no usable answer from the name servers above it; check the "
+                    "delegation and the servers of this zone");
 }
 
 static void put_loop(struct buf *b, const struct dns_finding *f, const struct dns_verdict *v)
@@ -285,6 +298,9 @@ static void put_timeout(struct buf *b, const struct dns_finding *f, const struct
         buf_puts(b, i > 0 ? ", " : "");
         put_server(b, &o->servers[i]);
     }
+    if (f->mail_a != NULL && (is_known(f->mail_a) || is_known(f->mail_aaaa)))
+        buf_printf(b, ", which answers for %s; check whether the name servers of this zone answer",
+                f->preflight->mail_host->text);
 }
 
 static void put_differs(struct buf *b, const struct dns_finding *f, const struct dns_verdict *v)

@@ -22,6 +22,7 @@ struct dns_finding {
     const char *zone_why;
     enum dns_saying says[DNS_ZONE_SERVERS_MAX];
     bool sibling_resolves; /* a wildcard stands beside the name */
+    bool wildcard_below;   /* a wildcard supplies names below it */
     bool other_data;       /* the name owns SOA, MX or TXT, so it can't be an alias */
 
     /* For SERVFAIL. */

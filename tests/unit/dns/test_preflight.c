@@ -214,23 +214,23 @@ static void test_differs(void **state)
     struct run r;
     setup(&r, ZONE_HEAD "im.example.org. 300 IN A 192.0.2.7");
     single(&r, "im.example.org", DNS_CHECK_DIFFERS,
-            "im.example.org has 192.0.2.7, but mail.example.org has 203.0.113.1, 2001:db8::1",
+            "im.example.org has 192.0.2.7, but mail.example.org has 203.0.113.1 and 2001:db8::1",
             "im.example.org. 300 IN CNAME mail.example.org.");
     /* Half of the addresses are not the same addresses. */
     setup(&r, ZONE_HEAD "im.example.org. 300 IN A 203.0.113.1");
     single(&r, "im.example.org", DNS_CHECK_DIFFERS,
-            "im.example.org has 203.0.113.1, but mail.example.org has 203.0.113.1, 2001:db8::1",
+            "im.example.org has 203.0.113.1, but mail.example.org has 203.0.113.1 and 2001:db8::1",
             "im.example.org. 300 IN CNAME mail.example.org.");
     setup(&r, ZONE_HEAD "*.im.example.org. 300 IN CNAME www.example.net.");
     single(&r, "proxy.im.example.org", DNS_CHECK_DIFFERS,
-            "proxy.im.example.org has 203.0.113.80, but mail.example.org has 203.0.113.1, "
-            "2001:db8::1",
+            "proxy.im.example.org has 203.0.113.80, but mail.example.org has 203.0.113.1 "
+            "and 2001:db8::1",
             "*.im.example.org. 300 IN CNAME mail.example.org.");
     /* What else the name owns forbids a CNAME. */
     setup(&r, ZONE_HEAD "im.example.org. 300 IN A 192.0.2.7\n"
                         "im.example.org. 300 IN TXT \"v=spf1 -all\"");
     single(&r, "im.example.org", DNS_CHECK_DIFFERS,
-            "im.example.org has 192.0.2.7, but mail.example.org has 203.0.113.1, 2001:db8::1",
+            "im.example.org has 192.0.2.7, but mail.example.org has 203.0.113.1 and 2001:db8::1",
             "im.example.org. 300 IN A 203.0.113.1\nim.example.org. 300 IN AAAA 2001:db8::1");
 }
 
@@ -250,7 +250,9 @@ static void test_half_known(void **state)
     r.d.rules[0] = (struct fake_dns_rule){
             .owner = "im.example.org", .type = LDNS_RR_TYPE_AAAA, .action = FAKE_DNS_DROP};
     single(&r, "im.example.org", DNS_CHECK_TIMEOUT,
-            "im.example.org: no answer from the resolver 192.0.2.53", NULL);
+            "im.example.org: no answer from the resolver 192.0.2.53, which answers for "
+            "mail.example.org; check whether the name servers of this zone answer",
+            NULL);
 }
 
 static void test_mail_host_without_address(void **state)
@@ -267,7 +269,8 @@ static void test_mail_host_without_address(void **state)
     assert_ok(name_parse("nothing.example.org", &r.mail_host));
     single(&r, "im.example.org", DNS_CHECK_NXDOMAIN,
             "im.example.org leads to nothing.example.org, which has no address (NXDOMAIN at "
-            "ns1.example.net, ns2.example.net)",
+            "ns1.example.net, ns2.example.net); that is mail_host: give it an address, or correct "
+            "mail_host",
             NULL);
 }
 
@@ -476,7 +479,9 @@ static void test_servfail(void **state)
             .owner = "im.example.org", .action = FAKE_DNS_RCODE, .rcode = LDNS_RCODE_SERVFAIL};
     single(&r, "im.example.org", DNS_CHECK_SERVFAIL,
             "im.example.org can't be resolved: SERVFAIL from the resolver 192.0.2.53, which gets "
-            "no usable answer from the name servers above it",
+            "no usable answer from the name servers above it; check the delegation and the servers "
+            "of "
+            "this zone",
             NULL);
     setup(&r, zone_wildcard);
     r.d.rules[0] = (struct fake_dns_rule){.owner = "im.example.org",
@@ -514,7 +519,9 @@ static void test_servfail_behind_alias(void **state)
             .owner = "www.example.net", .action = FAKE_DNS_RCODE, .rcode = LDNS_RCODE_SERVFAIL};
     single(&r, "im.example.org", DNS_CHECK_SERVFAIL,
             "im.example.org leads to www.example.net, which can't be resolved: SERVFAIL from the "
-            "resolver 192.0.2.53, which gets no usable answer from the name servers above it",
+            "resolver 192.0.2.53, which gets no usable answer from the name servers above it; "
+            "check "
+            "the delegation and the servers of this zone",
             NULL);
 }
 
