@@ -48,6 +48,16 @@ static void keep_first(char **kept, const char *sentence)
         *kept = str_dup_null(sentence);
 }
 
+/* A sentence about a name without the name, to be joined to another that begins with it. */
+static const char *without_name(const struct name_check *check, const char *sentence)
+{
+    size_t len = strlen(check->dns.name.text);
+
+    return strncmp(sentence, check->dns.name.text, len) == 0 && sentence[len] == ' '
+                   ? sentence + len + 1
+                   : sentence;
+}
+
 static struct err *probe_family(struct probe *p, int family) MAY_SUSPEND;
 static struct err *probe_family(struct probe *p, int family)
 {
@@ -93,12 +103,16 @@ static void decide_by_probe(
 
     if (p->n_other > 0)
         decide(check, NAME_BLOCKED,
-                differs ? str_printf("%s, and %s", where, p->other) : str_dup(p->other));
+                differs ? str_printf("%s; %s", where, without_name(check, p->other))
+                        : str_dup(p->other));
     else if (check->n_came_back > 0 && differs)
         decide(check, NAME_WARN,
-                str_printf("%s, but the probe token came back (NAT, proxy or CDN)", where));
+                str_printf("%s, but the probe token came back (NAT, proxy or CDN)%s%s", where,
+                        p->n_unreachable > 0 ? "; " : "",
+                        p->n_unreachable > 0 ? without_name(check, p->unreachable) : ""));
     else if (check->n_came_back == 0 && p->n_unreachable > 0 && differs)
-        decide(check, NAME_BLOCKED, str_printf("%s, and %s", where, p->unreachable));
+        decide(check, NAME_BLOCKED,
+                str_printf("%s; %s", where, without_name(check, p->unreachable)));
     else if (check->n_came_back == 0 && p->n_unreachable > 0)
         decide(check, NAME_WARN,
                 str_printf("%s; from here, which proves nothing behind NAT", p->unreachable));
@@ -106,6 +120,11 @@ static void decide_by_probe(
         decide(check, NAME_WARN, str_dup(p->unreachable));
     else if (check->dns.check == DNS_CHECK_STALE)
         decide(check, NAME_WARN, str_dup_null(check->dns.sentence));
+}
+
+static bool is_negative(enum dns_check check)
+{
+    return check == DNS_CHECK_NXDOMAIN || check == DNS_CHECK_NODATA;
 }
 
 /* Ready unless said otherwise; the probe has the last word where it is made. */
@@ -127,6 +146,10 @@ static void decide_by_dns(const struct config *config, struct name_check *check)
         break;
     }
     check->record = str_dup_null(check->dns.record);
+    if (!config->has_mail_host && check->sentence != NULL && is_negative(check->dns.check))
+        decide(check, check->verdict,
+                str_printf(
+                        "%s; set mail_host to read here which record to add", check->dns.sentence));
 }
 
 struct name_job {

@@ -319,7 +319,9 @@ static struct err *save(struct agent *agent, struct deploy_item *item)
 
     for (size_t i = 0; i < r->n_nodes && error == NULL; i++)
         error = r->nodes[i].error;
-    r->outcome = error != NULL ? HOST_UNDEPLOYED : HOST_DONE;
+    /* Served, but not all that is wanted: the rest is looked at again soon. */
+    bool waits = r->plan.partial || (r->plan.action == PLAN_WAIT && r->plan.want != WANT_NONE);
+    r->outcome = error != NULL ? HOST_UNDEPLOYED : waits ? HOST_WAITING : HOST_DONE;
     char *text = error != NULL ? str_dup(err_text(error)) : NULL;
     free(s->deploy_error);
     s->deploy_error = text;
@@ -328,7 +330,9 @@ static struct err *save(struct agent *agent, struct deploy_item *item)
     int64_t wait =
             s->deploy_attempts > 15 ? 15 * CLOCK_MIN : (int64_t)s->deploy_attempts * CLOCK_MIN;
     s->next_deploy = error != NULL ? wall_add(now, wait) : (struct wall){0};
-    r->next = error != NULL ? s->next_deploy : plan_due(&item->facts->generation.cert);
+    r->next = error != NULL ? s->next_deploy
+              : waits       ? r->plan.at
+                            : plan_due(&item->facts->generation.cert);
     TRY(store_state_save(agent->store, &item->facts->host->host, s, &stored));
     if (!stored)
         return ERR(ERR_LOCAL, "the state of %s was changed by another process",

@@ -201,10 +201,11 @@ static void wait_for(struct plan *plan, struct wall at, char *reason)
 }
 
 /* Of the wanted names, what the live certificate covers and this order would lose. An expired one
- * has nothing to lose. */
+ * has nothing to lose, nor has a self-signed one, which no client takes (store_rules.c). */
 static const char *would_lose(const struct host_facts *f, const struct name_list *ready)
 {
-    if (f->live != STORE_LIVE_GOOD || !wall_before(f->now, f->live_cert.not_after))
+    if (f->live != STORE_LIVE_GOOD || f->live_cert.self_signed ||
+            !wall_before(f->now, f->live_cert.not_after))
         return NULL;
     for (size_t i = 0; i < f->host->names.n; i++) {
         const struct name *name = &f->host->names.v[i];
@@ -233,7 +234,8 @@ static void plan_partial(const struct host_facts *f, const struct plan_options *
     if (!f->config->partial_allow)
         wait_for(plan, poll, str_dup("not all names are ready, and partial: deny"));
     else if (lost != NULL)
-        wait_for(plan, poll, str_printf("the live certificate has %s, which is not ready", lost));
+        wait_for(plan, poll,
+                str_printf("the live certificate has %s, which is not ready, so it stays", lost));
     else if (plan->want == WANT_GROW && !gains(f, ready))
         wait_for(plan, poll, str_dup("the missing names are not ready"));
     else if (plan->want == WANT_GROW &&
@@ -243,8 +245,10 @@ static void plan_partial(const struct host_facts *f, const struct plan_options *
     else if (wall_before(f->now, wall_add(since, wait_ms)))
         wait_for(plan, wall_add(since, wait_ms),
                 str_dup("waiting for the other names before a partial order"));
-    else
+    else {
         plan->partial = true;
+        plan->at = poll;
+    }
 }
 
 void plan_check(const struct host_facts *facts, const struct plan_options *options,

@@ -256,38 +256,75 @@ static struct style style_of(bool color)
                  : (struct style){"", "", "", "", ""};
 }
 
-/* One line per record; a host at a zone's apex needs several. */
-static void print_record(struct buf *out, const char *record)
+/* One line per record; a host at a zone's apex needs several. What is there already has to go, and
+ * the remark that says so is one that a zone file may contain. */
+static void print_record(struct buf *out, const struct name_check *check)
 {
+    bool replaces =
+            check->dns.n_chain > 0 || check->dns.n_addrs > 0 || check->dns.check == DNS_CHECK_LOOP;
+    const char *record = check->record;
+
     while (record != NULL && *record != '\0') {
         size_t len = strcspn(record, "\n");
-        buf_printf(out, "  add:  %.*s\n", (int)len, record);
+        buf_printf(out, "  %s  %.*s%s\n", replaces ? "set:" : "add:", (int)len, record,
+                replaces ? " ; instead of what is there" : "");
         record += len + (record[len] == '\n');
     }
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+/* A sentence begins with its name; what follows is the cause. */
+static const char *cause(const struct name_check *check)
+{
+    size_t len = strlen(check->dns.name.text);
+
+    return strncmp(check->sentence, check->dns.name.text, len) == 0 ? check->sentence + len
+                                                                    : check->sentence;
+}
+
+/* Names with the same cause and the same remedy are told in one line. */
+static bool told_together(const struct name_check *a, const struct name_check *b)
+{
+    return a->sentence != NULL && b->sentence != NULL && a->verdict == b->verdict &&
+           same_text(a->record, b->record) && strcmp(cause(a), cause(b)) == 0;
+}
+
+static bool told_before(const struct host_check *check, size_t i)
+{
+    for (size_t j = 0; j < i; j++)
+        if (told_together(&check->v[j], &check->v[i]))
+            return true;
+    return false;
 }
 
 static bool record_printed(const struct host_check *check, size_t i)
 {
     for (size_t j = 0; j < i; j++)
-        if (check->v[j].record != NULL && strcmp(check->v[j].record, check->v[i].record) == 0)
+        if (check->v[j].verdict == NAME_BLOCKED && check->v[j].record != NULL &&
+                same_text(check->v[j].record, check->v[i].record))
             return true;
     return false;
 }
 
-/* Names that one record mends are told in one line: "conference, proxy and 2 more". */
-static bool told_before(const struct host_check *check, size_t i)
-{
-    return check->v[i].record != NULL && record_printed(check, i);
-}
-
-static size_t same_record(const struct host_check *check, size_t i)
+/* "; the same holds for proxy, pubsub, upload": below the host, labels are enough. */
+static void print_others(
+        struct buf *out, const struct name *host, const struct host_check *check, size_t i)
 {
     size_t n = 0;
 
-    for (size_t j = i + 1; j < check->n; j++)
-        n += check->v[i].record != NULL && check->v[j].record != NULL &&
-             strcmp(check->v[i].record, check->v[j].record) == 0;
-    return n;
+    for (size_t j = i + 1; j < check->n; j++) {
+        const struct name *name = &check->v[j].dns.name;
+        if (!told_together(&check->v[i], &check->v[j]))
+            continue;
+        size_t len = strlen(name->text);
+        if (!name_equal(name, host) && name_is_below(name, host))
+            len -= strlen(host->text) + 1;
+        buf_printf(out, "%s%.*s", n++ == 0 ? "; the same holds for " : ", ", (int)len, name->text);
+    }
 }
 
 void report_print_check(
@@ -300,13 +337,15 @@ void report_print_check(
         if (c->sentence == NULL || told_before(check, i))
             continue;
         bool blocked = c->verdict == NAME_BLOCKED;
-        size_t others = same_record(check, i);
         buf_printf(out, "%s%s: %s:%s %s", blocked ? s.bad : s.warn, host->text,
-                blocked ? "waiting for DNS" : "warning", s.off, c->sentence);
-        if (others > 0)
-            buf_printf(out, "; so %s %zu more", others == 1 ? "has" : "have", others);
+                !blocked                       ? "warning"
+                : c->dns.check == DNS_CHECK_OK ? "waiting for the web server"
+                                               : "waiting for DNS",
+                s.off, c->sentence);
+        print_others(out, host, check, i);
         buf_putc(out, '\n');
-        print_record(out, blocked ? c->record : NULL);
+        if (blocked && !record_printed(check, i))
+            print_record(out, c);
     }
 }
 
@@ -349,18 +388,34 @@ static void print_nodes(struct buf *out, const struct host_result *r, const stru
     }
 }
 
+static size_t n_covered(const struct host_result *r)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < r->host->names.n; i++)
+        n += cert_covers(&r->cert, &r->host->names.v[i]);
+    return n;
+}
+
 static void print_certificate(
         struct buf *out, const struct host_result *r, struct wall now, const struct style *s)
 {
     char when[WALL_TEXT_MAX], span[WALL_TEXT_MAX];
+    int64_t left = wall_diff(r->cert.not_after, now);
+    size_t covered = n_covered(r);
     const char *verb = r->issued      ? "certificate issued"
                        : r->installed ? "certificate installed"
+                       : left <= 0    ? "certificate expired"
                                       : "certificate good";
 
-    buf_printf(out, "%s%s: %s%s for %zu name%s, valid until %s (%s)\n", s->good, r->host->host.text,
-            verb, s->off, r->cert.names.n, r->cert.names.n == 1 ? "" : "s",
-            wall_format(r->cert.not_after, when),
-            clock_span(wall_diff(r->cert.not_after, now), span));
+    buf_printf(
+            out, "%s%s: %s%s for ", left > 0 ? s->good : s->bad, r->host->host.text, verb, s->off);
+    if (covered < r->host->names.n)
+        buf_printf(out, "%zu of %zu names", covered, r->host->names.n);
+    else
+        buf_printf(out, "%zu name%s", r->cert.names.n, r->cert.names.n == 1 ? "" : "s");
+    buf_printf(out, ", valid until %s (%s%s)\n", wall_format(r->cert.not_after, when),
+            clock_span(left > 0 ? left : -left, span), left > 0 ? "" : " ago");
 }
 
 /* What the operator can do besides waiting: after DNS the next run looks again by itself; a
@@ -373,6 +428,20 @@ static void print_hint(struct buf *out, const struct host_result *r, struct wall
         buf_printf(out, "  then: certherd renew %s\n", r->host->host.text);
     else if (r->next.ms != 0 && wall_before(now, r->next))
         buf_printf(out, "  tried again in %s\n", clock_span(wall_diff(r->next, now), span));
+}
+
+static void print_waiting(
+        struct buf *out, const struct host_result *r, struct wall now, const struct style *s)
+{
+    size_t missing = r->host->names.n - n_covered(r);
+
+    buf_printf(out, "%s%s: waiting:%s ", s->warn, r->host->host.text, s->off);
+    if (r->plan.partial)
+        buf_printf(out, "%zu name%s not in the certificate yet\n", missing,
+                missing == 1 ? " is" : "s are");
+    else
+        buf_printf(out, "%s\n", r->plan.reason);
+    print_hint(out, r, now);
 }
 
 static void print_failed_names(struct buf *out, const struct host_result *r)
@@ -388,6 +457,7 @@ void report_print_result(struct buf *out, const struct host_result *r, struct wa
 
     if (r->generation != 0 && r->outcome != HOST_FAILED)
         print_certificate(out, r, now, &s);
+    print_nodes(out, r, &s);
     report_print_check(out, host, &r->check, color);
     switch (r->outcome) {
     case HOST_GOOD:
@@ -396,8 +466,7 @@ void report_print_result(struct buf *out, const struct host_result *r, struct wa
             buf_printf(out, "  nothing reloads ejabberd: ejabberd.api is not set\n");
         break;
     case HOST_WAITING:
-        buf_printf(out, "%s%s: waiting:%s %s\n", s.warn, host->text, s.off, r->plan.reason);
-        print_hint(out, r, now);
+        print_waiting(out, r, now, &s);
         break;
     case HOST_UNDEPLOYED:
     case HOST_FAILED:
@@ -412,7 +481,6 @@ void report_print_result(struct buf *out, const struct host_result *r, struct wa
         break;
     }
     print_failed_names(out, r);
-    print_nodes(out, r, &s);
 }
 
 /* ---- exit status ---- */
