@@ -71,6 +71,8 @@ static void take_srv(const struct dns_answer *answer, struct service_result *r)
         r->port = ldns_rdf2native_int16(ldns_rr_rdf(rr, 2));
         free(r->target);
         r->target = ldns_rdf2str(ldns_rr_rdf(rr, 3));
+        if (r->target != NULL && strlen(r->target) > 1 && str_ends(r->target, "."))
+            r->target[strlen(r->target) - 1] = '\0';
     }
     r->has_srv = best != UINT32_MAX;
 }
@@ -192,13 +194,38 @@ static size_t count_wrong(const struct verify_job *job)
     return wrong;
 }
 
-static void print_check(struct buf *out, const struct proof_check *c)
+static bool is_shown(const struct proof_check *c)
 {
-    if (c->state == PROOF_OK || c->state == PROOF_REPORTED)
-        return;
-    buf_printf(out, "    %s %s%s: %s\n", is_wrong(c) ? "wrong  " : "warning", c->name.text,
-            c->sni ? "" : " without SNI",
-            c->detail != NULL ? c->detail : proof_state_name(c->state));
+    return c->state != PROOF_OK && c->state != PROOF_REPORTED;
+}
+
+static const char *detail_of(const struct proof_check *c)
+{
+    return c->detail != NULL ? c->detail : proof_state_name(c->state);
+}
+
+static bool same_finding(const struct proof_check *a, const struct proof_check *b)
+{
+    return is_shown(a) && is_shown(b) && strcmp(detail_of(a), detail_of(b)) == 0;
+}
+
+/* One line per finding, however many handshakes met it. */
+static void print_finding(struct buf *out, const struct proof_result *proof, size_t i)
+{
+    const struct proof_check *c = &proof->checks[i];
+    size_t met = 0;
+
+    for (size_t k = 0; k < i; k++)
+        if (same_finding(&proof->checks[k], c))
+            return; /* told already */
+    for (size_t k = i; k < proof->n; k++)
+        met += same_finding(&proof->checks[k], c);
+    buf_printf(out, "    %s %s", is_wrong(c) ? "wrong:  " : "warning:", c->name.text);
+    if (met > 1)
+        buf_printf(out, " and others (%zu handshakes)", met);
+    else if (!c->sni)
+        buf_puts(out, " without SNI");
+    buf_printf(out, ": %s\n", detail_of(c));
 }
 
 static void print_service(struct buf *out, const struct service_result *r, struct wall now)
@@ -226,7 +253,8 @@ static void print_service(struct buf *out, const struct service_result *r, struc
         buf_printf(out, ", %s left", clock_span(wall_diff(until, now), span));
     buf_putc(out, '\n');
     for (size_t i = 0; i < r->proof.n; i++)
-        print_check(out, &r->proof.checks[i]);
+        if (is_shown(&r->proof.checks[i]))
+            print_finding(out, &r->proof, i);
 }
 
 static json_t *verify_json(const struct verify_job *job)

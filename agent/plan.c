@@ -149,7 +149,8 @@ static void plan_deploy(
         plan->action = PLAN_NOTHING;
         plan->at = plan->due;
     }
-    if (plan->action == PLAN_DEPLOY && !options->named &&
+    /* The pauses are the agent's; somebody who calls `renew` wants it tried. */
+    if (plan->action == PLAN_DEPLOY && !options->named && !options->one_shot &&
             wall_before(f->now, f->state.next_deploy)) {
         plan->action = PLAN_WAIT;
         plan->at = f->state.next_deploy;
