@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+#define HOSTS_AT_ONCE ((size_t)20)
+
 /* ---- hosts ---- */
 
 static void print_host_names(struct buf *out, const struct host *host)
@@ -144,29 +146,42 @@ static void print_plans(struct command_context *context, const struct plan_job *
     command_print(&out);
 }
 
-struct err *command_plan(struct command_context *context)
+static struct err *plan_all(struct command_context *context, struct command_agent *open)
+        MAY_SUSPEND;
+static struct err *plan_all(struct command_context *context, struct command_agent *open)
 {
-    AUTO_COMMAND_AGENT struct command_agent open = {0};
     struct fiber_group group;
     struct fiber_sem sem;
+    struct plan_job *jobs = mem_array(open->n_hosts + 1, sizeof(*jobs));
 
-    TRY(command_agent_open(context, !context->line->probe, &open));
-    struct plan_job *jobs = mem_array(open.n_hosts + 1, sizeof(*jobs));
-    fiber_sem_init(&sem, 20);
+    fiber_sem_init(&sem, HOSTS_AT_ONCE);
     fiber_group_init(&group);
-    for (size_t i = 0; i < open.n_hosts; i++) {
-        jobs[i] = (struct plan_job){.agent = open.agent,
-                .host = open.hosts[i],
+    for (size_t i = 0; i < open->n_hosts; i++) {
+        jobs[i] = (struct plan_job){.agent = open->agent,
+                .host = open->hosts[i],
                 .probe = context->line->probe,
                 .sem = &sem};
-        fiber_group_spawn(&group, open.hosts[i]->host.text, plan_host, &jobs[i]);
+        fiber_group_spawn(&group, open->hosts[i]->host.text, plan_host, &jobs[i]);
     }
     struct err *e = fiber_group_wait(&group);
-    report_pause(open.report);
+    report_pause(open->report);
     if (e == NULL)
-        print_plans(context, jobs, open.n_hosts);
-    for (size_t i = 0; i < open.n_hosts; i++)
+        print_plans(context, jobs, open->n_hosts);
+    for (size_t i = 0; i < open->n_hosts; i++)
         host_result_done(&jobs[i].result);
     free(jobs);
     return e;
+}
+
+/* Without the probe nothing is written. With it a token is, so nobody else may be at work: his
+ * tokens would be taken for those of a crash. */
+struct err *command_plan(struct command_context *context)
+{
+    AUTO_COMMAND_AGENT struct command_agent open = {0};
+    bool probe = context->line->probe, go_on = true;
+
+    TRY(command_agent_open(context, !probe, &open));
+    if (probe)
+        TRY(command_lock(context, open.agent, &go_on));
+    return go_on ? plan_all(context, &open) : NULL;
 }
