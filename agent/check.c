@@ -135,8 +135,10 @@ static void decide_by_dns(const struct config *config, struct name_check *check)
         decide(check, NAME_READY, NULL);
         break;
     case DNS_CHECK_DIFFERS:
-        decide(check, (config->preflight_skip & SKIP_ADDRESS) != 0 ? NAME_READY : NAME_WARN,
-                str_dup_null(check->dns.sentence));
+        if ((config->preflight_skip & SKIP_ADDRESS) != 0)
+            decide(check, NAME_READY, NULL);
+        else
+            decide(check, NAME_WARN, str_dup_null(check->dns.sentence));
         break;
     case DNS_CHECK_STALE:
         decide(check, NAME_WARN, str_dup_null(check->dns.sentence));
