@@ -22,7 +22,7 @@ packages_for()
     test)
         packages_for build
         packages_for lab
-        echo clang valgrind libc6-dbg python3-pytest python3-jsonschema mandoc shellcheck clang-format
+        echo clang valgrind libc6-dbg python3-pytest python3-jsonschema faketime mandoc shellcheck clang-format
         ;;
     deep)
         packages_for test
