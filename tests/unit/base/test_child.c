@@ -183,7 +183,7 @@ static pid_t sign_pid(const char *name)
 
 static int make_dir(void **state)
 {
-    strcpy(dir + strlen(dir) - 6, "XXXXXX");
+    memcpy(dir + strlen(dir) - 6, "XXXXXX", 6);
     assert_non_null(mkdtemp(dir));
     return rim_setup(state);
 }
