@@ -191,6 +191,16 @@ static bool try_again(struct err **e, unsigned *tries, unsigned max)
     return true;
 }
 
+static struct err *no_reply(const struct acme_client *c, const char *url, struct err *e)
+{
+    if (err_is(e, ERR_CANCELED))
+        return e;
+    if (err_is(e, ERR_RETRY) || err_is(e, ERR_TIMEOUT))
+        e = err_advise(e, "check that this machine reaches %s: DNS, firewall, proxy", url);
+    /* Of the directory itself the caller says it. */
+    return strcmp(url, c->directory_url) == 0 ? e : err_context(e, "the CA %s", c->directory_url);
+}
+
 static struct err *exchange(
         struct acme_client *c, struct http_request *request, struct http_reply *ret) MAY_SUSPEND;
 static struct err *exchange(
@@ -201,7 +211,9 @@ static struct err *exchange(
     request->total_ms = TOTAL_MS;
     request->max_body = REPLY_MAX;
     c->requests++;
-    TRY(world_http(c->world, c->ca_bundle, request, ret));
+    struct err *e = world_http(c->world, c->ca_bundle, request, ret);
+    if (e != NULL)
+        return no_reply(c, request->url, e);
     log_debug("ca_reply", "reply of the CA", LOG_STR("url", request->url),
             LOG_INT("status", ret->status));
     return NULL;
@@ -227,6 +239,14 @@ static void adopt_directory(struct acme_client *c, const struct acme_directory *
     c->directories[c->n_directories++] = c->directory;
 }
 
+static struct err *no_directory(const struct acme_client *c, struct err *e)
+{
+    if (err_is(e, ERR_RETRY) || err_is(e, ERR_RETRY_AT))
+        return e;
+    return err_advise(
+            e, "check acme.directory: is %s the address of a CA's directory?", c->directory_url);
+}
+
 static struct err *get_directory(struct acme_client *c, struct buf *ret) MAY_SUSPEND;
 static struct err *get_directory(struct acme_client *c, struct buf *ret)
 {
@@ -243,7 +263,7 @@ static struct err *get_directory(struct acme_client *c, struct buf *ret)
             return NULL;
         }
         if (e == NULL)
-            return acme_problem_from_reply(&reply, world_now(c->world));
+            return no_directory(c, acme_problem_from_reply(&reply, world_now(c->world)));
         if (!try_again(&e, &tries, ACME_RETRIES))
             return e;
     }

@@ -164,9 +164,10 @@ int64_t acme_nonces_pace(struct acme_nonces *p)
 
 static struct err *copy_error(const struct err *e)
 {
-    if (err_kind(e) == ERR_RETRY_AT)
-        return ERR_AT(err_retry_at(e), "%s", err_text(e));
-    return ERR(err_kind(e), "%s", err_text(e));
+    struct err *copy = err_kind(e) == ERR_RETRY_AT ? ERR_AT(err_retry_at(e), "%s", err_text(e))
+                                                   : ERR(err_kind(e), "%s", err_text(e));
+
+    return err_advice(e) != NULL ? err_advise(copy, "%s", err_advice(e)) : copy;
 }
 
 void acme_nonces_failed(struct acme_nonces *p, const struct err *e)

@@ -43,9 +43,14 @@ struct err *agent_open(struct world *world, struct config *config,
     fiber_sem_init(&agent->orders, ORDERS_AT_ONCE);
     TRY(host_set_make(config, &agent->hosts));
     TRY(open_resolver(agent));
-    TRY(store_open(world, &store, &agent->store));
+    TRY(agent_state_failed(store_open(world, &store, &agent->store)));
     *ret = STEAL(agent);
     return NULL;
+}
+
+struct err *agent_state_failed(struct err *e)
+{
+    return err_is(e, ERR_CANCELED) ? e : err_rekind(e, ERR_LOCAL);
 }
 
 void agent_close(struct agent *agent)
@@ -123,7 +128,7 @@ static struct err *check_writable(struct agent *agent) MAY_SUSPEND;
 static struct err *check_writable(struct agent *agent)
 {
     if (!agent->writable)
-        TRY(store_check_writable(agent->store));
+        TRY(agent_state_failed(store_check_writable(agent->store)));
     agent->writable = true;
     return NULL;
 }

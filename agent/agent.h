@@ -44,5 +44,7 @@ struct err *agent_http01(struct agent *agent, struct http01 **ret) MAY_SUSPEND N
 /* The CA's client with its account; asks the CA only if the account is not known yet. */
 struct err *agent_ca(struct agent *agent, struct acme_client **ret_client,
         struct acme_account **ret_account) MAY_SUSPEND NODISCARD;
+/* What makes the state unusable is our own failure, whatever has to be done about it: ERR_LOCAL. */
+struct err *agent_state_failed(struct err *e) NODISCARD;
 /* A certificate that can't be stored must not be ordered. Asked once. */
 struct err *agent_check_writable(struct agent *agent) MAY_SUSPEND NODISCARD;

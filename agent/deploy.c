@@ -166,16 +166,20 @@ static struct err *roll_back(struct node_run *run, size_t i, const struct proof_
     struct deploy_item *item = &run->items[i];
     struct node_result *node = &item->result->nodes[item->result->n_nodes - 1];
 
-    TRY_CTX(store_live_roll_back(run->agent->store, &item->facts->host->host),
-            "taking back the new file");
-    TRY_CTX(reload(run), "after the old file was put back");
-    node->rolled_back = true;
+    AUTO_ERR struct err *e = store_live_roll_back(run->agent->store, &item->facts->host->host);
+    if (err_is(e, ERR_CANCELED))
+        return STEAL(e);
+    node->rolled_back = e == NULL;
+    if (e == NULL)
+        e = err_context(reload(run), "the old file was put back, but not reloaded");
+    else
+        e = err_context(STEAL(e), "the new file could not be taken back");
     err_free(STEAL(node->error));
     node->error = ERR(ERR_RETRY,
-            "the handshake on %s for %s worked before and fails with the new certificate (%s); "
-            "the old file was put back",
+            "the handshake on %s for %s worked before and fails with the new certificate (%s); %s",
             proof_port_name(broken->port), broken->name.text,
-            broken->detail != NULL ? broken->detail : "no reason given");
+            broken->detail != NULL ? broken->detail : "no reason given",
+            e != NULL ? err_text(e) : "the old file was put back");
     return NULL;
 }
 

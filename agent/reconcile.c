@@ -208,7 +208,6 @@ static struct err *issue(struct job *job)
             .progress = progress,
             .arg = job};
 
-    TRY(agent_check_writable(agent));
     TRY(agent_http01(agent, &http01));
     TRY(agent_ca(agent, &request.client, &request.account));
     TRY(settle_pending(job));
@@ -223,7 +222,7 @@ static struct err *issue(struct job *job)
     issued.failed = NULL;
     issued.n_failed = 0;
     acme_issue_result_done(&issued);
-    return err_context(e, "%s", job->host->host.text);
+    return e;
 }
 
 static struct err *issue_and_note(struct job *job) MAY_SUSPEND;
@@ -304,6 +303,7 @@ static struct err *advance(struct job *job)
     job->has_facts = true;
     plan_first(&job->facts, &job->options->plan, &r->plan);
     if (r->plan.action == PLAN_ORDER) {
+        TRY(agent_check_writable(job->agent));
         TRY(check(job, true));
         TRY(note_completeness(job));
         plan_check(&job->facts, &job->options->plan, &r->check, &r->plan);

@@ -444,6 +444,19 @@ static void print_waiting(
     print_hint(out, r, now);
 }
 
+/* Who names the host need not wait, unless it is the CA who said when. */
+static void print_next_try(struct buf *out, const struct host_result *r, struct wall now)
+{
+    char span[WALL_TEXT_MAX];
+
+    if (r->next.ms == 0 || !wall_before(now, r->next))
+        return;
+    buf_printf(out, "  then: tried again in %s", clock_span(wall_diff(r->next, now), span));
+    if (!err_is(r->error, ERR_RETRY_AT))
+        buf_printf(out, ", or at once by: certherd renew %s", r->host->host.text);
+    buf_putc(out, '\n');
+}
+
 static void print_failed_names(struct buf *out, const struct host_result *r)
 {
     for (size_t i = 0; i < r->n_failed; i++)
@@ -481,9 +494,20 @@ void report_print_result(struct buf *out, const struct host_result *r, struct wa
         break;
     }
     print_failed_names(out, r);
+    if (r->outcome == HOST_FAILED || r->outcome == HOST_UNDEPLOYED)
+        print_next_try(out, r, now);
 }
 
 /* ---- exit status ---- */
+
+/* This machine's disk or limits: not the fault of a host. */
+static bool own_failure(const struct host_result *results, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (err_is(results[i].error, ERR_LOCAL))
+            return true;
+    return false;
+}
 
 int report_exit_status(const struct host_result *results, size_t n)
 {
@@ -493,5 +517,7 @@ int report_exit_status(const struct host_result *results, size_t n)
         good += results[i].outcome == HOST_GOOD || results[i].outcome == HOST_DONE;
     if (good == n)
         return 0;
+    if (own_failure(results, n))
+        return 1;
     return good > 0 ? 3 : 4;
 }

@@ -23,6 +23,7 @@ struct live_file {
     struct cert_info cert; /* where GOOD */
     char *why;             /* where DAMAGED */
     bool access_ok;        /* mode and group are what a new file would get */
+    struct stat st;        /* unless NONE */
 };
 
 static void live_file_done(struct live_file *file)
@@ -77,6 +78,7 @@ static struct err *live_read(const struct store_job *job, const char *path, stru
         return damaged(ret, ERR(ERR_LOCAL, "%s is larger than %zu bytes", path, STORE_JOINED_MAX));
     TRY(file_read(path, STORE_JOINED_MAX, &ret->pem, NULL));
     ret->access_ok = access_ok(job->store->cert_dir, &st);
+    ret->st = st;
     return look_at_pem(job, ret);
 }
 
@@ -114,7 +116,32 @@ struct err *store_live_load(struct store *store, const struct name *host,
 struct read_back {
     const struct cert_info *expected;
     const struct name *host; /* that it must cover; NULL: whatever it covers */
+    const char *dir;
+    const struct live_file *replaced; /* or NULL */
 };
+
+/* A file that ejabberd may no longer read is dropped by it like a broken one. setgid says that
+ * somebody has thought about the group. */
+static struct err *check_readers(const struct read_back *back, const char *path)
+{
+    struct stat dir, fresh;
+    if (back->replaced == NULL || back->replaced->state != STORE_LIVE_GOOD)
+        return NULL;
+    if (stat(back->dir, &dir) != 0 || stat(path, &fresh) != 0)
+        return ERR_ERRNO(errno, "%s", path);
+    const struct stat *old = &back->replaced->st;
+    bool group_lost = (old->st_mode & S_IRGRP) != 0 && fresh.st_gid != old->st_gid;
+    bool others_lost = (old->st_mode & S_IROTH) != 0 && fresh.st_uid == 0;
+    if ((dir.st_mode & S_ISGID) != 0 || !(group_lost || others_lost))
+        return NULL;
+    struct err *e = ERR(ERR_CONFIG,
+            "the new file would be readable by group %u only, the one in place is by %s %u: "
+            "ejabberd could lose its certificate",
+            (unsigned)fresh.st_gid, group_lost ? "group" : "everybody, with group",
+            (unsigned)old->st_gid);
+    return err_advise(e, "give %s the group of ejabberd, and setgid: chgrp GROUP %s; chmod 2750 %s",
+            back->dir, back->dir, back->dir);
+}
 
 static struct err *read_back(void *arg, const char *path)
 {
@@ -130,7 +157,7 @@ static struct err *read_back(void *arg, const char *path)
         return ERR(ERR_PROTOCOL, "the certificate does not cover %s itself", back->host->text);
     if (!wall_before(cert.not_before, cert.not_after))
         return ERR(ERR_PROTOCOL, "the certificate expires before it begins");
-    return NULL;
+    return check_readers(back, path);
 }
 
 static struct err *live_write(
@@ -243,7 +270,10 @@ static struct err *install_blocking(void *arg)
         return NULL;
     TRY(keep_previous(&job->job, &live));
     return live_write(&job->job, &m.joined,
-            (struct read_back){.expected = &m.generation.cert, .host = job->job.host});
+            (struct read_back){.expected = &m.generation.cert,
+                    .host = job->job.host,
+                    .dir = store->cert_dir,
+                    .replaced = &live});
 }
 
 struct err *store_live_install(struct store *store, const struct name *host, uint64_t generation,
