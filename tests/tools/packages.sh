@@ -108,7 +108,7 @@ units_disable()
         elif command -v systemctl >/dev/null; then
             systemctl disable "$kind" >/dev/null 2>&1 || true
         else
-            deb-systemd-helper disable "$kind" >/dev/null 2>&1 || true
+            DPKG_MAINTSCRIPT_PACKAGE=certherd-dev deb-systemd-helper disable "$kind" >/dev/null 2>&1 || true # it wants to be in one
         fi
     done
 }
@@ -124,6 +124,7 @@ packages_install()
     trap 'exit 143' TERM HUP
     policy_forbid
     status=0
+    dpkg --configure -a # what an interrupted installation left
     apt-get update -q -o Acquire::Retries=3 || echo "dev: apt-get update failed; trying with the lists that are there" >&2
     # --no-remove: rather fail than take something away from the machine.
     apt-get install -q -y --no-install-recommends --no-remove -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 \
@@ -152,7 +153,17 @@ packages_need()
     echo "installing $# Debian packages: $*"
     log=$root/build/logs/install.log
     mkdir -p "$root/build/logs"
-    if ! packages_install "$@" >"$log" 2>&1 </dev/null; then
+    # With a trap the shell waits for the installation, which tidies up, before it goes.
+    interrupted=
+    trap 'interrupted=yes' INT TERM HUP
+    good=yes
+    packages_install "$@" >"$log" 2>&1 </dev/null || good=
+    trap - INT TERM HUP
+    if [ -n "$interrupted" ]; then
+        echo "dev: interrupted while packages were installed" >&2
+        return 130
+    fi
+    if [ -z "$good" ]; then
         tail -n 30 "$log" >&2
         echo "dev: the installation failed; all of it is in $log" >&2
         return 1

@@ -88,7 +88,9 @@ def run(step: Step, command: list[str], *, env: dict[str, str] | None = None, ti
 
 
 def tail(path: Path, lines: int = SHOWN) -> str:
-    return "\n".join("    | " + line for line in path.read_text(errors="replace").splitlines()[-lines:])
+    """The end of a log, without ninja's lines for what went well."""
+    told = [line for line in path.read_text(errors="replace").splitlines() if not re.match(r"\[\d+/\d+\] ", line)]
+    return "\n".join("    | " + line for line in told[-lines:])
 
 
 class Report:
