@@ -15,7 +15,7 @@
 /* Everything is borrowed and valid until the handler returns. */
 struct http_server_request {
     const char *method;
-    const char *path;  /* without the query, as it was sent: "%2e" is not decoded; begins with "/" */
+    const char *path; /* without the query, as it was sent: "%2e" is not decoded; begins with "/" */
     const char *query; /* or NULL */
     const char *host;  /* or NULL */
     struct addr peer;
@@ -37,7 +37,7 @@ struct http_server_reply {
     /* More, up to name == NULL. Copied right after the handler has returned: static strings, or
      * memory of arg. */
     struct http_header headers[HTTP_SERVER_REPLY_HEADERS_MAX];
-    struct buf body;          /* filled by the handler, sent and freed by the server */
+    struct buf body; /* filled by the handler, sent and freed by the server */
 };
 
 struct http_server_options {
