@@ -239,6 +239,19 @@ struct err *acme_flow_answer_challenges(struct acme_flow *f)
     return for_each_item(f, "answer", answer_one, false);
 }
 
+static struct err *keep_one(void *arg) MAY_SUSPEND;
+static struct err *keep_one(void *arg)
+{
+    struct acme_item *item = arg;
+
+    return item->presented ? acme_solver_verify(item->flow->issue->solver, &item->challenge) : NULL;
+}
+
+void acme_flow_keep_answers(struct acme_flow *f)
+{
+    err_ignore(for_each_item(f, "keep", keep_one, true), "the CA says what it makes of it");
+}
+
 static struct err *remove_one(void *arg) MAY_SUSPEND;
 static struct err *remove_one(void *arg)
 {

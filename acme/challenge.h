@@ -25,7 +25,8 @@ struct acme_solver {
     /* All answers of the order together: returns when the CA may look. May be NULL. */
     struct err *(*wait_visible)(
             void *arg, const struct acme_challenge *const *challenges, size_t n);
-    /* Is it still there, right before the CA is told? Publishes again if lost. May be NULL. */
+    /* Is it still there, right before the CA is told and while it validates? Publishes again if
+     * lost. May be NULL. */
     struct err *(*verify)(void *arg, const struct acme_challenge *challenge);
     /* Takes it away; called under a shield, on every path, also for one whose present() failed. */
     struct err *(*remove)(void *arg, const struct acme_challenge *challenge);

@@ -41,6 +41,8 @@ struct err *acme_flow_fetch_authorizations(struct acme_flow *f) MAY_SUSPEND NODI
 bool acme_flow_authorizations_alive(const struct acme_flow *f);
 /* Presents an answer for each that is pending, waits until all are visible, tells the CA. */
 struct err *acme_flow_answer_challenges(struct acme_flow *f) MAY_SUSPEND NODISCARD;
+/* While the CA validates: what somebody else took away is presented again. */
+void acme_flow_keep_answers(struct acme_flow *f) MAY_SUSPEND;
 /* Takes away what was presented; never fails, bounded, heeds no cancel. */
 void acme_flow_remove_answers(struct acme_flow *f) MAY_SUSPEND;
 /* After a validation that came to nothing: which names failed and why (into f->failed), pending

@@ -254,6 +254,8 @@ static struct err *poll_order(struct acme_flow *f, struct poll *p, bool *ret_lat
         TRY(poll_once(f, p));
         if ((p->waiting_for_end_of & 1u << f->order.status) == 0)
             return NULL;
+        if (f->order.status == ACME_PENDING)
+            acme_flow_keep_answers(f);
         poll_slow_down(p, mono_diff(world_mono(world), sent));
     }
 }
