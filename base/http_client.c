@@ -39,9 +39,6 @@ static void reap(struct http_client *client)
         transfer->result = result;
         transfer->done = true;
         fiber_wait_wake(&transfer->wait);
-        /* libuv runs timers before it polls: woken by a timer, the fiber would have to wait for the
-         * next event of the outside. */
-        uv_stop(loop_uv(client->loop));
     }
     ERR_clear_error(); /* the queue is shared by all who run on this thread */
 }
@@ -166,8 +163,10 @@ struct err *http_client_perform(struct http_client *client, struct http_transfer
         return ERR(ERR_LOCAL, "libcurl: %s", curl_multi_strerror(rc));
     client->running++;
     struct err *stop = fiber_wait_for(&transfer->wait);
-    if (!transfer->done)
+    if (!transfer->done) {
         curl_multi_remove_handle(client->multi, transfer->easy);
+        ERR_clear_error(); /* it may have closed a connection */
+    }
     client->running--;
     return stop;
 }

@@ -32,6 +32,10 @@ void loop_ready(struct fiber *fiber)
     else
         loop->ready_first = fiber;
     loop->ready_last = fiber;
+    /* libuv runs timers before it polls: without this, what a timer made ready would sleep until
+     * the next event from outside. (Outside of uv_run() it would make the next one not poll.) */
+    if (loop->in_uv)
+        uv_stop(&loop->uv);
 }
 
 /* Only those that are ready now: one that yields comes back after libuv had its turn. */
@@ -190,10 +194,17 @@ static _Noreturn void deadlock(struct loop *loop)
     abort();
 }
 
+static void run_uv(struct loop *loop, uv_run_mode mode)
+{
+    loop->in_uv = true;
+    uv_run(&loop->uv, mode);
+    loop->in_uv = false;
+}
+
 static void turn_real(struct loop *loop)
 {
     if (loop->ready_first != NULL) {
-        uv_run(&loop->uv, UV_RUN_NOWAIT);
+        run_uv(loop, UV_RUN_NOWAIT);
         return;
     }
     if (loop->heap_len > 0) {
@@ -203,16 +214,16 @@ static void turn_real(struct loop *loop)
     } else if (!uv_loop_alive(&loop->uv)) {
         deadlock(loop);
     }
-    uv_run(&loop->uv, UV_RUN_ONCE);
+    run_uv(loop, UV_RUN_ONCE);
     uv_timer_stop(&loop->timer);
 }
 
 static void turn_virtual(struct loop *loop)
 {
     if (loop->ready_first != NULL || loop->real_waits == 0)
-        uv_run(&loop->uv, UV_RUN_NOWAIT);
+        run_uv(loop, UV_RUN_NOWAIT);
     else
-        uv_run(&loop->uv, UV_RUN_ONCE);
+        run_uv(loop, UV_RUN_ONCE);
     if (loop->ready_first != NULL || loop->real_waits > 0)
         return;
     if (loop->heap_len == 0)

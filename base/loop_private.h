@@ -50,6 +50,7 @@ struct loop {
     uv_loop_t uv;
     uv_timer_t timer;
     bool is_virtual;
+    bool in_uv;       /* uv_run() is on the stack */
     struct wall wall; /* virtual clocks */
     struct mono mono;
     int64_t wall_shift;

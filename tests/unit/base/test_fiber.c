@@ -407,6 +407,60 @@ static void cancel_waits_for_the_thread(void **state)
     assert_null(run_virtual(work_and_cancel));
 }
 
+/* ---- callbacks of libuv ---- */
+
+static void wake_from_timer(uv_timer_t *timer)
+{
+    fiber_wait_wake(timer->data);
+}
+
+static void never(uv_poll_t *poll, int status, int events)
+{
+    (void)poll;
+    (void)status;
+    (void)events;
+    fail_msg("nobody writes to this pipe");
+}
+
+/* Something else is polled for that never happens: the loop must not go to sleep over it. */
+static struct err *woken_by_a_timer(void *arg) MAY_SUSPEND;
+static struct err *woken_by_a_timer(void *arg)
+{
+    struct fiber_wait wait;
+    int fds[2];
+    uv_timer_t *timer = mem_zalloc(sizeof(*timer));
+    uv_poll_t *poll = mem_zalloc(sizeof(*poll));
+
+    (void)arg;
+    assert_int_equal(pipe(fds), 0);
+    uv_poll_init(loop_uv(the_loop), poll, fds[0]);
+    uv_poll_start(poll, UV_READABLE, never);
+    uv_timer_init(loop_uv(the_loop), timer);
+    timer->data = &wait;
+    for (int i = 0; i < 20; i++) {
+        fiber_wait_init(&wait, "timer", true);
+        uv_timer_start(timer, wake_from_timer, i % 3 == 0 ? 0 : 1, 0);
+        TRY(fiber_wait_for(&wait));
+    }
+    loop_close_free((uv_handle_t *)timer);
+    loop_close_free((uv_handle_t *)poll);
+    close(fds[0]);
+    close(fds[1]);
+    return NULL;
+}
+
+static void a_timer_of_libuv_wakes(void **state)
+{
+    (void)state;
+    struct loop *loop = NULL;
+
+    alarm(30); /* ends the test where it would hang */
+    assert_null(loop_new(&loop));
+    assert_null(run_on(loop, woken_by_a_timer));
+    assert_null(run_virtual(woken_by_a_timer));
+    alarm(0);
+}
+
 /* ---- semaphore, event ---- */
 
 static size_t inside, most;
@@ -615,11 +669,60 @@ static void a_thousand_fibers(void **state)
     assert_null(run_virtual(many));
 }
 
+/* ---- woken by a timer of libuv ---- */
+
+static struct fiber_wait *timer_wakes;
+static bool guard_ran;
+
+static void wake_from_timer(uv_timer_t *timer)
+{
+    (void)timer;
+    fiber_wait_wake(timer_wakes);
+}
+
+static void note_guard(uv_timer_t *timer)
+{
+    (void)timer;
+    guard_ran = true;
+}
+
+/* Nothing else happens before the guard, so a loop that polls after its timers would be late. */
+static struct err *wait_for_timer(void *arg) MAY_SUSPEND;
+static struct err *wait_for_timer(void *arg)
+{
+    (void)arg;
+    struct fiber_wait wait;
+    uv_timer_t *now = MEM_NEW(uv_timer_t), *guard = MEM_NEW(uv_timer_t);
+
+    fiber_wait_init(&wait, "timer", true);
+    timer_wakes = &wait;
+    guard_ran = false;
+    uv_timer_init(loop_uv(the_loop), now);
+    uv_timer_init(loop_uv(the_loop), guard);
+    uv_timer_start(guard, note_guard, 5000, 0);
+    uv_timer_start(now, wake_from_timer, 0, 0);
+    struct err *e = fiber_wait_for(&wait);
+    loop_close_free((uv_handle_t *)now);
+    loop_close_free((uv_handle_t *)guard);
+    return e;
+}
+
+static void a_timer_wakes_at_once(void **state)
+{
+    (void)state;
+    struct loop *loop = NULL;
+
+    assert_null(loop_new(&loop));
+    assert_null(run_on(loop, wait_for_timer));
+    assert_false(guard_ran);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(virtual_time_jumps),
             cmocka_unit_test(real_time_passes),
+            cmocka_unit_test(a_timer_wakes_at_once),
             cmocka_unit_test(group_runs_at_once),
             cmocka_unit_test(first_error_cancels_the_rest),
             cmocka_unit_test(keep_going_lets_the_others_end),
@@ -628,6 +731,7 @@ int main(void)
             cmocka_unit_test(the_earliest_deadline_wins),
             cmocka_unit_test(shields_cover_members),
             cmocka_unit_test(cancel_waits_for_the_thread),
+            cmocka_unit_test(a_timer_of_libuv_wakes),
             cmocka_unit_test(semaphore_limits),
             cmocka_unit_test(event_wakes),
             cmocka_unit_test(log_scope_belongs_to_the_fiber),
