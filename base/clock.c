@@ -70,6 +70,12 @@ static int64_t ms_from_civil(const struct civil *c)
     return sec * 1000;
 }
 
+/* What wall_format() can write, so that an instant that was read is the same when written. */
+static bool in_range(int64_t ms)
+{
+    return ms >= FIRST_MS && ms <= LAST_MS;
+}
+
 /* Fixed places keep gcc sure that nothing is truncated. */
 static char *put_digits(char *at, int64_t value, int places)
 {
@@ -183,7 +189,7 @@ bool wall_parse(const char *text, struct wall *ret)
             *at != '\0')
         return false;
     c.year = year;
-    if (!is_valid(&c))
+    if (!is_valid(&c) || !in_range(ms_from_civil(&c) + ms - offset))
         return false;
     *ret = (struct wall){ms_from_civil(&c) + ms - offset};
     return true;
@@ -215,7 +221,7 @@ bool wall_parse_http(const char *text, struct wall *ret)
         return false;
     c.month = month + 1;
     c.year = year;
-    if (!is_valid(&c))
+    if (!is_valid(&c) || !in_range(ms_from_civil(&c)))
         return false;
     *ret = (struct wall){ms_from_civil(&c)};
     return true;

@@ -78,7 +78,8 @@ static void refuses_what_is_not_rfc3339(void **state)
             "2026-11-00T12:42:41Z", "2026-02-29T12:42:41Z", "1900-02-29T12:42:41Z",
             "2026-11-22T24:00:00Z", "2026-11-22T12:60:00Z", "2026-11-22T12:42:61Z",
             "26-11-22T12:42:41Z", "+026-11-22T12:42:41Z", "2026-1-22T12:42:41Z",
-            "2026-11-22T12:42:41.1x3Z", "20261122T124241Z", "12026-11-22T12:42:41Z"};
+            "2026-11-22T12:42:41.1x3Z", "20261122T124241Z", "12026-11-22T12:42:41Z",
+            "9999-12-31T23:59:60Z", "9999-12-31T23:30:00-00:30", "0000-01-01T00:29:59+00:30"};
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         struct wall t = {-7};
         assert_false(wall_parse(bad[i], &t));
@@ -93,7 +94,8 @@ static void parses_http_dates(void **state)
             "Sun, 06 Nov 1994 08:49:37 UTC", "Sun, 06 Nov 1994 08:49:37 GMT ",
             "Sun, 6 Nov 1994 08:49:37 GMT", "sun, 06 Nov 1994 08:49:37 GMT",
             "Sun, 06 nov 1994 08:49:37 GMT", "Sun, 31 Nov 1994 08:49:37 GMT",
-            "Sun, 06 Nov 1994 25:49:37 GMT", "Sun, 06 Nov 1994 08:49:37"};
+            "Sun, 06 Nov 1994 25:49:37 GMT", "Sun, 06 Nov 1994 08:49:37",
+            "Fri, 31 Dec 9999 23:59:60 GMT"};
     struct wall t = {-7};
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
         assert_false(wall_parse_http(bad[i], &t));
