@@ -149,7 +149,7 @@ static struct err *get_digest(const json_t *files, const char *file, const char 
 {
     const json_t *entry = NULL;
     TRY(json_get_object(files, file, &entry));
-    return json_get_str(entry, "sha256", STORE_HEX_MAX, ret);
+    return json_get_str(entry, "sha256", STORE_HEX_MAX - 1, ret);
 }
 
 static struct err *check_chain(const char *dir, const json_t *files, struct store_manifest *m)
