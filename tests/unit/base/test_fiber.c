@@ -407,60 +407,6 @@ static void cancel_waits_for_the_thread(void **state)
     assert_null(run_virtual(work_and_cancel));
 }
 
-/* ---- callbacks of libuv ---- */
-
-static void wake_from_timer(uv_timer_t *timer)
-{
-    fiber_wait_wake(timer->data);
-}
-
-static void never(uv_poll_t *poll, int status, int events)
-{
-    (void)poll;
-    (void)status;
-    (void)events;
-    fail_msg("nobody writes to this pipe");
-}
-
-/* Something else is polled for that never happens: the loop must not go to sleep over it. */
-static struct err *woken_by_a_timer(void *arg) MAY_SUSPEND;
-static struct err *woken_by_a_timer(void *arg)
-{
-    struct fiber_wait wait;
-    int fds[2];
-    uv_timer_t *timer = mem_zalloc(sizeof(*timer));
-    uv_poll_t *poll = mem_zalloc(sizeof(*poll));
-
-    (void)arg;
-    assert_int_equal(pipe(fds), 0);
-    uv_poll_init(loop_uv(the_loop), poll, fds[0]);
-    uv_poll_start(poll, UV_READABLE, never);
-    uv_timer_init(loop_uv(the_loop), timer);
-    timer->data = &wait;
-    for (int i = 0; i < 20; i++) {
-        fiber_wait_init(&wait, "timer", true);
-        uv_timer_start(timer, wake_from_timer, i % 3 == 0 ? 0 : 1, 0);
-        TRY(fiber_wait_for(&wait));
-    }
-    loop_close_free((uv_handle_t *)timer);
-    loop_close_free((uv_handle_t *)poll);
-    close(fds[0]);
-    close(fds[1]);
-    return NULL;
-}
-
-static void a_timer_of_libuv_wakes(void **state)
-{
-    (void)state;
-    struct loop *loop = NULL;
-
-    alarm(30); /* ends the test where it would hang */
-    assert_null(loop_new(&loop));
-    assert_null(run_on(loop, woken_by_a_timer));
-    assert_null(run_virtual(woken_by_a_timer));
-    alarm(0);
-}
-
 /* ---- semaphore, event ---- */
 
 static size_t inside, most;
@@ -731,7 +677,6 @@ int main(void)
             cmocka_unit_test(the_earliest_deadline_wins),
             cmocka_unit_test(shields_cover_members),
             cmocka_unit_test(cancel_waits_for_the_thread),
-            cmocka_unit_test(a_timer_of_libuv_wakes),
             cmocka_unit_test(semaphore_limits),
             cmocka_unit_test(event_wakes),
             cmocka_unit_test(log_scope_belongs_to_the_fiber),
