@@ -233,8 +233,15 @@ static bool is_problem(const struct err *e, enum acme_problem_type type)
 
 /* ---- directory ---- */
 
-static void adopt_directory(struct acme_client *c, const struct acme_directory *d)
+/* Takes over what d holds. A client lives as long as the agent, so one that says the same as
+ * before, which is nearly every one, must not be kept beside it. */
+static void adopt_directory(struct acme_client *c, struct acme_directory *d)
 {
+    if (c->directory != NULL && acme_directory_same(c->directory, d)) {
+        c->directory->fetched = d->fetched;
+        acme_directory_done(d);
+        return;
+    }
     c->directory = mem_dup(d, sizeof(*d));
     c->directories[c->n_directories++] = c->directory;
 }

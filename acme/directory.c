@@ -25,6 +25,32 @@ void acme_directory_done(struct acme_directory *d)
     *d = (struct acme_directory){0};
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static bool same_list(const struct strv *a, const struct strv *b)
+{
+    if (a->n != b->n)
+        return false;
+    for (size_t i = 0; i < a->n; i++)
+        if (strcmp(a->v[i], b->v[i]) != 0)
+            return false;
+    return true;
+}
+
+bool acme_directory_same(const struct acme_directory *a, const struct acme_directory *b)
+{
+    return same_text(a->new_nonce, b->new_nonce) && same_text(a->new_account, b->new_account) &&
+           same_text(a->new_order, b->new_order) && same_text(a->revoke_cert, b->revoke_cert) &&
+           same_text(a->key_change, b->key_change) && same_text(a->renewal_info, b->renewal_info) &&
+           same_text(a->terms_of_service, b->terms_of_service) &&
+           a->external_account_required == b->external_account_required &&
+           same_list(&a->caa_identities, &b->caa_identities) &&
+           same_list(&a->profiles, &b->profiles);
+}
+
 static struct err *take_url(
         const struct acme_client *client, const json_t *root, const char *key, char **ret)
 {

@@ -12,6 +12,8 @@
 /* client checks the URLs. */
 struct err *acme_directory_decode(const struct acme_client *client, const char *text, size_t len,
         struct acme_directory *ret) NODISCARD;
+/* All but when they were fetched. */
+bool acme_directory_same(const struct acme_directory *a, const struct acme_directory *b);
 /* What path holds for this client's directory URL, if it is younger than a day; *ret_found says. A
  * file that is missing, damaged or another CA's is as good as none. */
 struct err *acme_directory_load(struct acme_client *client, const char *path,

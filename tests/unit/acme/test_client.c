@@ -241,6 +241,32 @@ static void the_directory_is_fetched_once_a_day(void **state)
     scene_done(&s);
 }
 
+/* One client serves the agent for as long as it runs. */
+static struct err *directory_every_day(void *arg) MAY_SUSPEND;
+static struct err *directory_every_day(void *arg)
+{
+    struct scene *s = arg;
+    const struct acme_directory *first = NULL, *now = NULL;
+
+    TRY(acme_client_directory(s->client, &first));
+    for (int day = 0; day < 400; day++) {
+        TRY(fiber_sleep(CLOCK_DAY + CLOCK_MIN));
+        TRY(acme_client_directory(s->client, &now));
+        assert_ptr_equal(now, first);
+    }
+    assert_int_equal(s->ca.of[FAKE_CA_DIR], 401);
+    return NULL;
+}
+
+static void a_client_lives_for_years(void **state)
+{
+    struct scene s;
+
+    scene_init(&s);
+    assert_ok(run(&s, directory_every_day));
+    scene_done(&s);
+}
+
 static void the_copy_on_disk_saves_the_fetch(void **state)
 {
     struct scene s;
@@ -467,6 +493,7 @@ int main(void)
             cmocka_unit_test(options_are_checked),
             cmocka_unit_test(directories_are_read_strictly),
             cmocka_unit_test(the_directory_is_fetched_once_a_day),
+            cmocka_unit_test(a_client_lives_for_years),
             cmocka_unit_test(the_copy_on_disk_saves_the_fetch),
             cmocka_unit_test(a_stale_copy_is_fetched_again_once),
             cmocka_unit_test(a_ca_that_is_down_is_asked_three_times),
