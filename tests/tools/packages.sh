@@ -41,8 +41,12 @@ packages_for()
         packages_for build
         echo clang-format clang-tidy cppcheck shellcheck mandoc
         ;;
+    fuzz)
+        packages_for build
+        echo clang libclang-rt-dev
+        ;;
     *)
-        echo "dev: no list of packages is called '$1'; there are build, test, deep, demo, bench, lint" >&2
+        echo "dev: no list of packages is called '$1'; there are build, test, deep, demo, bench, lint, fuzz" >&2
         return 2
         ;;
     esac
