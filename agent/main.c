@@ -162,6 +162,14 @@ static struct err *run_on_loop(struct command_context *context)
     return NULL;
 }
 
+/* An empty variable counts as unset (no-color.org says so, too). */
+static bool is_set(const char *variable)
+{
+    const char *value = getenv(variable);
+
+    return value != NULL && *value != '\0';
+}
+
 int main(int argc, char **argv)
 {
     struct command_line line;
@@ -176,9 +184,8 @@ int main(int argc, char **argv)
     if (e == NULL && config == NULL && (line.command->options & OPTION_CONFIG) != 0)
         return EXIT_USAGE;
     set_up_log(&line, config);
-    struct command_context context = {.line = &line,
-            .config = config,
-            .color = isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL};
+    struct command_context context = {
+            .line = &line, .config = config, .color = isatty(STDOUT_FILENO) && !is_set("NO_COLOR")};
     curl_global_init(CURL_GLOBAL_DEFAULT);
     if (e == NULL)
         e = run_on_loop(&context);
