@@ -69,6 +69,8 @@ static struct err *load(void *arg)
     bool exists = false;
 
     TRY(file_mkdir(a->dir, 0700));
+    /* A crash while the key was written leaves a temporary file with a key in it. */
+    TRY(file_sweep_temporary(a->dir));
     TRY(open_key(a));
     TRY(file_read(a->note_path, NOTE_MAX, &text, &exists));
     if (!exists)

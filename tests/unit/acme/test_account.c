@@ -135,6 +135,21 @@ static void a_known_account_costs_no_request(void **state)
     scene_done(&s);
 }
 
+static void what_a_crash_left_of_a_key_is_removed(void **state)
+{
+    static const char left[] = ".key.pem.0123456789abcdef.tmp";
+    const struct file_write_options options = {.mode = 0600};
+    struct scene s;
+
+    scene_init(&s);
+    AUTO_FREE char *path = str_printf("%s/%s", s.account_dir, left);
+    assert_ok(file_mkdir(s.account_dir, 0700));
+    assert_ok(file_write(path, "half a key", 10, &options));
+    assert_ok(run(&s));
+    assert_null(read_file(&s, left, NULL));
+    scene_done(&s);
+}
+
 static void an_account_is_found_by_its_key(void **state)
 {
     static const char *const notes[] = {"", "{", "[]", "{\"url\":7}",
@@ -287,6 +302,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(a_first_run_makes_key_and_account),
             cmocka_unit_test(a_known_account_costs_no_request),
+            cmocka_unit_test(what_a_crash_left_of_a_key_is_removed),
             cmocka_unit_test(an_account_is_found_by_its_key),
             cmocka_unit_test(a_forgotten_account_is_made_again_with_the_same_key),
             cmocka_unit_test(several_flows_recreate_once),
