@@ -193,13 +193,25 @@ struct open_work {
     const char *journal_path;
 };
 
+static struct err *sweep_work(void *arg)
+{
+    const struct open_work *work = arg;
+    return err_context(http01_journal_sweep(work->journal_path, work->dir),
+            "removing the tokens of an earlier run");
+}
+
 static struct err *open_work(void *arg)
 {
     const struct open_work *work = arg;
     TRY(http01_dir_check(work->dir));
     TRY(http01_journal_prepare(work->journal_path));
-    return err_context(http01_journal_sweep(work->journal_path, work->dir),
-            "removing the tokens of an earlier run");
+    return sweep_work(arg);
+}
+
+struct err *http01_sweep(const struct http01_options *options)
+{
+    struct open_work work = {.dir = options->token_dir, .journal_path = options->journal_path};
+    return work.dir == NULL ? NULL : fiber_work(sweep_work, &work);
 }
 
 static struct err *start(struct http01 *h, const struct http01_options *options) MAY_SUSPEND;

@@ -26,6 +26,9 @@ struct http01_options {
  * taken. Blocks on disk shortly. */
 struct err *http01_open(struct world *world, const struct http01_options *options,
         struct http01 **ret) MAY_SUSPEND NODISCARD;
+/* Only the sweep, for a start after which nothing may have to be validated: does nothing where the
+ * journal is empty. */
+struct err *http01_sweep(const struct http01_options *options) MAY_SUSPEND NODISCARD;
 void http01_close(struct http01 *h);
 DEFINE_FREEP(struct http01, http01_close)
 /* Borrowed; lives as long as h. */

@@ -67,6 +67,17 @@ void agent_close(struct agent *agent)
     free(agent);
 }
 
+void agent_sweep(struct agent *agent)
+{
+    AUTO_FREE char *journal = store_path(agent->store, "journal/http01");
+    struct http01_options options = {
+            .token_dir = agent->config->http01.token_dir, .journal_path = journal};
+    AUTO_ERR struct err *e = http01_sweep(&options);
+
+    if (e != NULL && !err_is(e, ERR_CANCELED))
+        log_warning("sweep", err_text(e), LOG_STR("do", err_advice(e)));
+}
+
 static struct err *open_http01(struct agent *agent) MAY_SUSPEND;
 static struct err *open_http01(struct agent *agent)
 {

@@ -39,6 +39,8 @@ struct err *agent_open(struct world *world, struct config *config,
 void agent_close(struct agent *agent);
 DEFINE_FREEP(struct agent, agent_close)
 
+/* Takes away the tokens that a crash left, also when nothing is due. Never fails. */
+void agent_sweep(struct agent *agent) MAY_SUSPEND;
 /* The http-01 solver: web root, or our own responder. */
 struct err *agent_http01(struct agent *agent, struct http01 **ret) MAY_SUSPEND NODISCARD;
 /* The CA's client with its account; asks the CA only if the account is not known yet. */

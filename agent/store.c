@@ -228,10 +228,30 @@ static struct err *list_hosts(const struct store *store, struct name_list *ret)
     return NULL;
 }
 
+/* What belongs to no host; accounts/ has one directory per CA. */
+static struct err *sweep_private(const struct store *store)
+{
+    AUTO_FREE char *accounts = store_path(store, "accounts");
+    AUTO_STRV struct strv entries = {0};
+    for (size_t i = 0; i < ARRAY_SIZE(private_dirs); i++) {
+        AUTO_FREE char *path = store_path(store, private_dirs[i]);
+        TRY(file_sweep_temporary(path));
+    }
+    TRY(file_list(accounts, STORE_ENTRIES_MAX, &entries, &(bool){false}));
+    for (size_t i = 0; i < entries.n; i++) {
+        AUTO_FREE char *path = str_printf("%s/%s", accounts, entries.v[i]);
+        struct stat st;
+        if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
+            TRY(file_sweep_temporary(path));
+    }
+    return NULL;
+}
+
 static struct err *sweep(const struct store *store)
 {
     TRY(file_sweep_temporary(store->state_dir));
     TRY(file_sweep_temporary(store->cert_dir));
+    TRY(sweep_private(store));
     AUTO(name_list_done) struct name_list hosts = {0};
     TRY(list_hosts(store, &hosts));
     for (size_t i = 0; i < hosts.n; i++)
