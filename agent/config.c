@@ -12,18 +12,19 @@
 
 #include "base/file.h"
 
-#define DEFAULT_PATH "/etc/certherd/certherd.yml"
+#define DEFAULT_PATH   "/etc/certherd/certherd.yml"
+#define LINE_MAX_SHOWN ((size_t)8 * 1024)
 
 /* ---- problems ---- */
 
+/* The name of the file or of a variable may be any bytes, too. */
 static void add_line(struct config_loader *l, char *owned)
 {
-    if (l->problems->lines.n < CONFIG_PROBLEMS_MAX) {
-        strv_take(&l->problems->lines, owned);
-        return;
-    }
+    if (l->problems->lines.n < CONFIG_PROBLEMS_MAX)
+        strv_take(&l->problems->lines, str_foreign(owned, LINE_MAX_SHOWN));
+    else
+        l->unreported++;
     free(owned);
-    l->unreported++;
 }
 
 void config_problem_at(struct config_loader *l, unsigned line, unsigned column, const char *key,

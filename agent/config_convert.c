@@ -29,7 +29,8 @@ const char *config_text(const struct config_value *value)
     return value->source != CONFIG_UNSET && value->n == 1 ? value->items[0].text : NULL;
 }
 
-/* What every scalar must be: not endless, nothing that a terminal or a header would act on. */
+/* What every scalar must be: not endless, nothing that a terminal or a header would act on, and
+ * text that JSON can hold (libyaml refuses other bytes, the environment may have any). */
 static bool plain(struct config_loader *l, const struct config_value *value)
 {
     const char *text = config_text(value);
@@ -39,11 +40,16 @@ static bool plain(struct config_loader *l, const struct config_value *value)
         config_problem(l, value, &value->items[0], "is longer than %zu bytes", CONFIG_TEXT_MAX);
         return false;
     }
-    for (const char *p = text; *p != '\0'; p++) {
-        if (iscntrl((unsigned char)*p)) {
-            config_problem(l, value, &value->items[0], "holds a control character");
+    size_t len = strlen(text);
+    for (size_t at = 0; at < len;) {
+        uint32_t c = 0;
+        size_t size = str_utf8_decode(text + at, len - at, &c);
+        if (size == 0 || str_is_control(c)) {
+            config_problem(l, value, &value->items[0],
+                    size == 0 ? "is not UTF-8 text" : "holds a control character");
             return false;
         }
+        at += size;
     }
     return true;
 }

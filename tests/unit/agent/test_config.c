@@ -535,6 +535,7 @@ static void words(void **state)
     bad("preflight: {skip: [dns, dnssec]}\n", NULL,
             "F:1:25: preflight.skip: 'dnssec' is unknown; allowed: dns, address, http");
     bad("log: {level: \"in\\nfo\"}\n", NULL, "F:1:14: log.level: holds a control character");
+    bad("", "CERTHERD_ACME_PROFILE=\xd3", "environment: CERTHERD_ACME_PROFILE: is not UTF-8 text");
 }
 
 static void numbers(void **state)
