@@ -89,7 +89,7 @@ static bool parse_tag(const char *p, const char *close, struct tag *ret)
 
 static enum scan scan_tag(const struct buf *in, size_t *at, struct tag *ret)
 {
-    const char *end = in->data + in->len;
+    const char *end = buf_str(in) + in->len; /* data is NULL before the first byte */
 
     for (;;) {
         const char *p = in->len > *at ? memchr(in->data + *at, '<', in->len - *at) : NULL;
