@@ -298,10 +298,11 @@ static size_t write_pieces(const char *data, size_t len)
     return done;
 }
 
-static void count_dropped(void)
+/* One more; reported: those that the lost line would have told of. */
+static void count_dropped(uint64_t reported)
 {
     atomic_fetch_add(&dropped, 1);
-    atomic_fetch_add(&unreported, 1);
+    atomic_fetch_add(&unreported, reported + 1);
 }
 
 /* The rest of a line that was cut short is gone; the next one begins on a line of its own. */
@@ -318,20 +319,19 @@ static bool mend_torn_line(void)
 static void write_line(const char *line, size_t len, uint64_t reported)
 {
     size_t done = mend_torn_line() ? write_pieces(line, len) : 0;
-    if (done == len) {
-        atomic_fetch_sub(&unreported, reported);
+    if (done == len)
         return;
-    }
     if (done > 0)
         atomic_store(&line_is_torn, true);
-    count_dropped();
+    count_dropped(reported);
 }
 
 static void emit(
         enum log_level level, const char *event, const char *message, const struct record *r)
 {
     AUTO_BUF struct buf line = BUF_INIT(LINE_MAX_BYTES);
-    uint64_t reported = line_sink == NULL ? atomic_load(&unreported) : 0;
+    /* Taken, not only read: of two threads one tells. */
+    uint64_t reported = line_sink == NULL ? atomic_exchange(&unreported, 0) : 0;
     format_record(&line, level, event, message, r);
     if (reported > 0)
         put_field(&line, &LOG_INT("lines_dropped", reported));
@@ -340,7 +340,7 @@ static void emit(
     if (line_sink == NULL)
         buf_putc(&line, '\n');
     if (line.overflow || line.nomem)
-        count_dropped();
+        count_dropped(reported);
     else if (line_sink != NULL)
         line_sink(line_sink_arg, level, line.data);
     else
