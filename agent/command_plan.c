@@ -56,6 +56,7 @@ struct plan_job {
     struct agent *agent;
     const struct host *host;
     bool probe;
+    bool named; /* on the command line: then our own back-off does not count */
     struct fiber_sem *sem;
     struct host_result result;
 };
@@ -64,9 +65,10 @@ static struct err *plan_host(void *arg) MAY_SUSPEND;
 static struct err *plan_host(void *arg)
 {
     struct plan_job *job = arg;
+    const struct plan_options options = {.named = job->named, .one_shot = true};
 
     TRY(fiber_sem_acquire(job->sem));
-    struct err *e = reconcile_plan(job->agent, job->host, job->probe, &job->result);
+    struct err *e = reconcile_plan(job->agent, job->host, &options, job->probe, &job->result);
     fiber_sem_release(job->sem);
     return e;
 }
@@ -160,6 +162,7 @@ static struct err *plan_all(struct command_context *context, struct command_agen
         jobs[i] = (struct plan_job){.agent = open->agent,
                 .host = open->hosts[i],
                 .probe = context->line->probe,
+                .named = context->line->n_hosts > 0,
                 .sem = &sem};
         fiber_group_spawn(&group, open->hosts[i]->host.text, plan_host, &jobs[i]);
     }

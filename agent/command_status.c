@@ -52,8 +52,8 @@ static void print_status(struct buf *out, const struct host_facts *f, const stru
     buf_printf(out, "  next: %s%s%s\n", plan->reason, plan->at.ms != 0 ? ", at " : "",
             plan->at.ms != 0 ? wall_format(plan->at, when) : "");
     if (s->error_text != NULL)
-        buf_printf(out, "  last failure (%u in a row, since %s): %s\n", s->attempts,
-                wall_format(s->error_since, when), s->error_text);
+        buf_printf(out, "  last failure (since %s): %s\n", wall_format(s->error_since, when),
+                s->error_text);
     if (s->error_advice != NULL)
         buf_printf(out, "  do:   %s\n", s->error_advice);
     if (s->deploy_error != NULL)

@@ -61,6 +61,7 @@ struct node_run {
     size_t n;
     struct proof_result *before; /* baseline, one per item */
     struct proof_result *now;
+    bool reloaded;
 };
 
 static struct err *prove_all(
@@ -79,7 +80,7 @@ static struct err *prove_all(
     for (size_t i = 0; i < run->n; i++) {
         proof_result_done(&results[i]);
         results[i] = (struct proof_result){0};
-        if (run->items[i].left_out)
+        if (run->items[i].left_out != NULL)
             continue;
         jobs[i] = (struct proof_job){.agent = run->agent,
                 .node = run->node,
@@ -95,12 +96,37 @@ static struct err *prove_all(
     return fiber_group_wait(&group);
 }
 
-static bool all_proved(const struct node_run *run)
+/* What a reload may mend: an earlier certificate, or (first: before a reload was made) no handshake
+ * at all, since ejabberd drops what it could not read, and nothing that could show it. It does not
+ * teach ejabberd a name, open a port, or make a chain trusted. */
+static bool reload_may_help(const struct node_run *run, bool first)
+{
+    for (size_t i = 0; i < run->n; i++) {
+        const uint8_t *newest = run->items[i].facts->generation.cert.leaf_sha256;
+        const struct proof_result *now = &run->now[i];
+        if (run->items[i].left_out != NULL)
+            continue;
+        if (first && now->n == 0)
+            return true;
+        for (size_t k = 0; k < now->n; k++) {
+            const struct proof_check *c = &now->checks[k];
+            if (first && c->state == PROOF_FAILED)
+                return true;
+            if ((c->state == PROOF_OTHER_CERTIFICATE || c->state == PROOF_NOT_VALID) &&
+                    memcmp(c->leaf_sha256, newest, sizeof(c->leaf_sha256)) != 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static bool any_handshake_failed(const struct node_run *run)
 {
     for (size_t i = 0; i < run->n; i++)
-        if (run->now[i].n_failed > 0)
-            return false;
-    return true;
+        for (size_t k = 0; k < run->now[i].n; k++)
+            if (run->now[i].checks[k].state == PROOF_FAILED)
+                return true;
+    return false;
 }
 
 /* ---- reload ---- */
@@ -113,23 +139,25 @@ static struct err *reload(struct node_run *run)
                 "set ejabberd.api, or reload ejabberd yourself");
     for (size_t i = 0; i < run->n; i++)
         report_host(run->agent->report, &run->items[i].facts->host->host, "reloading ejabberd");
-    return ejabberd_reload(run->agent->world, &run->node->api);
+    TRY(ejabberd_reload(run->agent->world, &run->node->api));
+    run->reloaded = true;
+    return NULL;
 }
 
-/* Reload and look, again while some port still has another certificate. *ret_reload is the last
- * reload's error. */
+/* Reload and look, again while some port still has another certificate; one that does not answer at
+ * all is only looked at again. *ret_reload is the last reload's error. */
 static struct err *reload_and_prove(struct node_run *run, struct err **ret_reload) MAY_SUSPEND;
 static struct err *reload_and_prove(struct node_run *run, struct err **ret_reload)
 {
     for (int round = 0; round < RELOADS_PER_TRY; round++) {
         if (round > 0)
             TRY(fiber_sleep(SETTLE_MS));
-        err_free(STEAL(*ret_reload));
-        *ret_reload = reload(run);
+        if (round == 0 || reload_may_help(run, false))
+            *ret_reload = reload(run);
         if (err_is(*ret_reload, ERR_CANCELED))
             return STEAL(*ret_reload);
         TRY(prove_all(run, run->now, false));
-        if (*ret_reload != NULL || all_proved(run))
+        if (*ret_reload != NULL || !(reload_may_help(run, false) || any_handshake_failed(run)))
             break;
     }
     return NULL;
@@ -143,8 +171,9 @@ static bool handshake_worked(const struct proof_check *check)
            check->state == PROOF_NOT_VALID;
 }
 
+/* What worked with the newest certificate (leaf) and fails now is not broken by it. */
 static const struct proof_check *broken_by_us(
-        const struct proof_result *before, const struct proof_result *now)
+        const struct proof_result *before, const struct proof_result *now, const uint8_t leaf[32])
 {
     for (size_t i = 0; i < now->n; i++) {
         if (now->checks[i].state != PROOF_FAILED)
@@ -153,7 +182,8 @@ static const struct proof_check *broken_by_us(
             if (before->checks[j].port == now->checks[i].port &&
                     before->checks[j].sni == now->checks[i].sni &&
                     name_equal(&before->checks[j].name, &now->checks[i].name) &&
-                    handshake_worked(&before->checks[j]))
+                    handshake_worked(&before->checks[j]) &&
+                    memcmp(before->checks[j].leaf_sha256, leaf, 32) != 0)
                 return &now->checks[i];
     }
     return NULL;
@@ -230,17 +260,20 @@ static struct err *settle_item(struct node_run *run, size_t i, const struct err 
     struct deploy_item *item = &run->items[i];
     struct node_result *node = add_node_result(item->result, run->node);
     const struct proof_check *broken = NULL;
+    const struct proof_result *now = &run->now[i];
 
-    node->reloaded = reload_error == NULL;
+    node->reloaded = run->reloaded && reload_error == NULL;
     if (reload_error != NULL)
         node->error = err_advise(ERR(err_kind(reload_error), "%s", err_text(reload_error)), "%s",
                 err_advice(reload_error) != NULL ? err_advice(reload_error) : "see ejabberd's log");
-    else if ((broken = broken_by_us(&run->before[i], &run->now[i])) != NULL)
+    else if ((broken = broken_by_us(
+                      &run->before[i], now, item->facts->generation.cert.leaf_sha256)) != NULL)
         err_ignore(roll_back(run, i, broken), "rolling back"); /* node->error says what happened */
     if (node->error == NULL)
-        node->error = proof_error(&run->now[i]);
-    /* Served as it should be counts, whoever reloaded it. */
-    if (run->now[i].n > 0 && run->now[i].n_failed == 0 && !node->rolled_back) {
+        node->error = proof_error(now);
+    /* Served as it should be counts, whoever reloaded it; with all ports "off" a reload has to do.
+     */
+    if (now->n_failed == 0 && (now->n > 0 || node->reloaded) && !node->rolled_back) {
         err_free(STEAL(node->error));
         set_deployed(item->facts, run->node->name, world_now(run->agent->world));
     }
@@ -256,10 +289,10 @@ static struct err *deploy_node(struct node_run *run, bool files_changed)
 
     if (!files_changed)
         TRY(prove_all(run, run->now, false));
-    if (files_changed || !all_proved(run))
+    if (files_changed || reload_may_help(run, true))
         TRY(reload_and_prove(run, &reload_error));
     for (size_t i = 0; i < run->n; i++)
-        if (!run->items[i].left_out)
+        if (run->items[i].left_out == NULL)
             TRY(settle_item(run, i, reload_error));
     return NULL;
 }
@@ -301,42 +334,69 @@ static struct err *install_all(
         if (err_is(e, ERR_CANCELED))
             return e;
         *ret_changed |= changed;
-        if (e == NULL)
-            continue;
-        items[i].left_out = true;
-        items[i].result->outcome = HOST_UNDEPLOYED;
-        items[i].result->error = err_context(e, "%s", items[i].facts->host->host.text);
+        items[i].left_out = e;
     }
     return NULL;
 }
 
 /* ---- state ---- */
 
+static const struct err *deploy_error(const struct deploy_item *item, bool *ret_taken_back)
+{
+    const struct host_result *r = item->result;
+    const struct err *error = item->left_out;
+
+    *ret_taken_back = false;
+    for (size_t i = 0; i < r->n_nodes; i++) {
+        *ret_taken_back |= r->nodes[i].rolled_back;
+        if (error == NULL)
+            error = r->nodes[i].error;
+    }
+    return error;
+}
+
+/* Deploying costs nobody anything: every minute at first, every 15 minutes in the end. But each try
+ * of a certificate that was taken back interrupts the service. */
+static void note_deploy(
+        struct agent *agent, struct host_state *s, const struct err *error, bool taken_back)
+{
+    char *text = error != NULL ? str_dup(err_text(error)) : NULL;
+    uint64_t random;
+
+    free(s->deploy_error);
+    s->deploy_error = text;
+    s->deploy_attempts = error != NULL ? s->deploy_attempts + 1 : 0;
+    s->next_deploy = (struct wall){0};
+    if (error == NULL)
+        return;
+    world_random(agent->world, &random, sizeof(random));
+    int64_t minutes = s->deploy_attempts < 15 ? s->deploy_attempts : 15;
+    s->next_deploy = wall_add(world_now(agent->world),
+            taken_back ? plan_back_off(s->deploy_attempts, random) : minutes * CLOCK_MIN);
+}
+
 static struct err *save(struct agent *agent, struct deploy_item *item) MAY_SUSPEND;
 static struct err *save(struct agent *agent, struct deploy_item *item)
 {
     struct host_state *s = &item->facts->state;
     struct host_result *r = item->result;
-    const struct err *error = NULL;
-    struct wall now = world_now(agent->world);
-    bool stored;
-
-    for (size_t i = 0; i < r->n_nodes && error == NULL; i++)
-        error = r->nodes[i].error;
+    bool taken_back, stored;
+    const struct err *error = deploy_error(item, &taken_back);
     /* Served, but not all that is wanted: the rest is looked at again soon. */
     bool waits = r->plan.partial || (r->plan.action == PLAN_WAIT && r->plan.want != WANT_NONE);
-    r->outcome = error != NULL ? HOST_UNDEPLOYED : waits ? HOST_WAITING : HOST_DONE;
-    char *text = error != NULL ? str_dup(err_text(error)) : NULL;
-    free(s->deploy_error);
-    s->deploy_error = text;
-    s->deploy_attempts = error != NULL ? s->deploy_attempts + 1 : 0;
-    /* Deploying costs nobody anything: every minute at first, every 15 minutes in the end. */
-    int64_t wait =
-            s->deploy_attempts > 15 ? 15 * CLOCK_MIN : (int64_t)s->deploy_attempts * CLOCK_MIN;
-    s->next_deploy = error != NULL ? wall_add(now, wait) : (struct wall){0};
-    r->next = error != NULL ? s->next_deploy
-              : waits       ? r->plan.at
-                            : plan_due(&item->facts->generation.cert);
+    bool order_failed = r->error != NULL;
+
+    note_deploy(agent, s, error, taken_back);
+    r->outcome = order_failed    ? HOST_FAILED
+                 : error != NULL ? HOST_UNDEPLOYED
+                 : waits         ? HOST_WAITING
+                                 : HOST_DONE;
+    if (!order_failed && !waits)
+        r->next = error != NULL ? s->next_deploy : plan_due(&item->facts->generation.cert);
+    else if (error != NULL && wall_before(s->next_deploy, r->next))
+        r->next = s->next_deploy;
+    if (!order_failed)
+        r->error = STEAL(item->left_out);
     TRY(store_state_save(agent->store, &item->facts->host->host, s, &stored));
     if (!stored)
         return ERR(ERR_LOCAL, "the state of %s was changed by another process",
@@ -370,8 +430,7 @@ static struct err *deploy_nodes(
     for (size_t k = 0; k < n_nodes; k++)
         TRY(deploy_node(&runs[k], changed));
     for (size_t i = 0; i < n; i++)
-        if (!items[i].left_out)
-            TRY(save(agent, &items[i]));
+        TRY(save(agent, &items[i]));
     for (size_t i = 0; i < n; i++)
         report_host(agent->report, &items[i].facts->host->host, NULL);
     return NULL;
@@ -391,5 +450,7 @@ struct err *deploy(struct agent *agent, struct deploy_item *items, size_t n)
                 .now = mem_array(n, sizeof(struct proof_result))};
     struct err *e = deploy_nodes(agent, runs, items, n);
     free_proofs(runs, n_nodes, n);
+    for (size_t i = 0; i < n; i++)
+        err_free(STEAL(items[i].left_out));
     return e;
 }

@@ -2,7 +2,7 @@
 /*
  * From a generation to the wire: live files, one reload per ejabberd node for all of them, proof by
  * handshakes, and the roll-back of design 9: a new file is taken back only if a handshake that
- * worked before fails now.
+ * worked before, with another certificate, fails now.
  */
 #pragma once
 
@@ -10,9 +10,10 @@
 
 struct deploy_item {
     struct host_facts *facts;   /* state is saved by the deploy */
-    struct host_result *result; /* nodes, outcome and error are filled */
+    struct host_result *result; /* nodes, outcome, next and error are filled; an error that is there
+                                   already (of an order) stays */
     bool allow_earlier_expiry;
-    bool left_out; /* set by deploy(): its file could not be made live */
+    struct err *left_out; /* set and freed by deploy(): why its file could not be made live */
 };
 
 /* Items whose generation is already live are only proved again and, where another certificate is

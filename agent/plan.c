@@ -40,14 +40,48 @@ struct wall plan_due(const struct cert_info *cert)
     return wall_add(cert->not_after, -left);
 }
 
+static int64_t jittered(int64_t ms, uint64_t random)
+{
+    return ms - ms / 5 + (int64_t)(random % (uint64_t)(2 * ms / 5));
+}
+
 int64_t plan_back_off(unsigned attempts, uint64_t random)
 {
     /* Let's Encrypt's integration guide: 1, 10, 100 minutes, then at most daily. */
     static const int64_t steps[] = {CLOCK_MIN, 10 * CLOCK_MIN, 100 * CLOCK_MIN, CLOCK_DAY};
     size_t i = attempts == 0 ? 0 : attempts - 1;
-    int64_t step = steps[i < ARRAY_SIZE(steps) ? i : ARRAY_SIZE(steps) - 1];
 
-    return step - step / 5 + (int64_t)(random % (uint64_t)(2 * step / 5));
+    return jittered(steps[i < ARRAY_SIZE(steps) ? i : ARRAY_SIZE(steps) - 1], random);
+}
+
+int64_t plan_pause(int64_t failing_ms, uint64_t random)
+{
+    int64_t ms = failing_ms < CLOCK_HOUR ? failing_ms : CLOCK_HOUR;
+
+    return jittered(ms > CLOCK_MIN ? ms : CLOCK_MIN, random);
+}
+
+/* None of our pauses is longer than this: what lies further ahead was written while the clock was
+ * wrong, and holds nobody. */
+#define PAUSE_MAX      (2 * CLOCK_DAY)
+#define CA_PAUSE_MAX   (8 * CLOCK_DAY) /* Retry-After is cut at 7 days (acme/problem.c) */
+#define POLL_MAX_S     ((int64_t)3600)
+#define POLL_UNKNOWN_S ((int64_t)60)
+
+static bool lies_ahead(struct wall now, struct wall t, int64_t max_ms)
+{
+    return wall_before(now, t) && wall_diff(t, now) <= max_ms;
+}
+
+/* Notes of the past that lie in the future are of now. */
+static struct wall past(struct wall now, struct wall t)
+{
+    return wall_before(now, t) ? now : t;
+}
+
+static struct wall earlier(struct wall a, struct wall b)
+{
+    return wall_before(b, a) ? b : a;
 }
 
 /* ---- is an order wanted? ---- */
@@ -68,6 +102,20 @@ static size_t missing_names(const struct host_facts *f, const char **ret_first)
 static char *more(const char *first, size_t n)
 {
     return n == 1 ? str_dup(first) : str_printf("%s and %zu more", first, n - 1);
+}
+
+/* Nothing else may have asked for it than a --force that was cut short. */
+static bool order_begun(const struct host_facts *f)
+{
+    const struct store_pending *p = &f->pending;
+
+    if (!p->exists || p->order_url == NULL || p->directory == NULL ||
+            strcmp(p->directory, f->config->acme.directory) != 0 || p->names.n != f->host->names.n)
+        return false;
+    for (size_t i = 0; i < p->names.n; i++)
+        if (!name_list_has(&f->host->names, &p->names.v[i]))
+            return false;
+    return true;
 }
 
 static void find_want(
@@ -101,6 +149,9 @@ static void find_want(
         AUTO_FREE char *names = more(first, missing);
         plan->want = WANT_GROW;
         plan->reason = str_printf("%s not in the certificate", names);
+    } else if (order_begun(f)) {
+        plan->want = WANT_FORCED;
+        plan->reason = str_dup("an order that was begun is gone on with");
     } else {
         plan->want = WANT_NONE;
         plan->reason = str_printf("nothing due, %s left", clock_span(left, span));
@@ -134,6 +185,20 @@ static void set_reason(struct plan *plan, char *owned)
     plan->reason = owned;
 }
 
+/* The pauses are the agent's; somebody who calls `renew` wants it tried. */
+static bool may_deploy(const struct host_facts *f, const struct plan_options *options)
+{
+    return options->named || options->one_shot ||
+           !lies_ahead(f->now, f->state.next_deploy, PAUSE_MAX);
+}
+
+bool plan_deploys_meanwhile(const struct host_facts *facts, const struct plan_options *options)
+{
+    return facts->generation.number != 0 &&
+           wall_before(facts->now, facts->generation.cert.not_after) &&
+           (!is_live(facts) || undeployed_node(facts) != NULL) && may_deploy(facts, options);
+}
+
 static void plan_deploy(
         const struct host_facts *f, const struct plan_options *options, struct plan *plan)
 {
@@ -149,35 +214,41 @@ static void plan_deploy(
         plan->action = PLAN_NOTHING;
         plan->at = plan->due;
     }
-    /* The pauses are the agent's; somebody who calls `renew` wants it tried. */
-    if (plan->action == PLAN_DEPLOY && !options->named && !options->one_shot &&
-            wall_before(f->now, f->state.next_deploy)) {
+    if (plan->action == PLAN_DEPLOY && !may_deploy(f, options)) {
         plan->action = PLAN_WAIT;
         plan->at = f->state.next_deploy;
     }
 }
 
 /* The CA's own Retry-After always wins; our back-off yields to an operator who names the host. */
-static bool held_back(const struct host_facts *f, const struct plan_options *options)
+static bool held_back(
+        const struct host_facts *f, const struct plan_options *options, struct wall *ret_until)
 {
-    bool by_ca = f->state.error_kind != NULL &&
-                 strcmp(f->state.error_kind, err_kind_name(ERR_RETRY_AT)) == 0;
+    const struct host_state *s = &f->state;
+    struct wall ours = options->one_shot ? s->renew_from : s->next_try;
 
-    return wall_before(f->now, f->state.next_try) && (by_ca || !(options->named || options->force));
+    if (lies_ahead(f->now, s->not_before, CA_PAUSE_MAX)) {
+        *ret_until = s->not_before;
+        return true;
+    }
+    *ret_until = ours;
+    return lies_ahead(f->now, ours, PAUSE_MAX) && !options->named && !options->force;
 }
 
 void plan_first(
         const struct host_facts *facts, const struct plan_options *options, struct plan *ret)
 {
+    struct wall until;
+
     *ret = (struct plan){0};
     find_want(facts, options, ret);
     if (ret->want == WANT_NONE) {
         plan_deploy(facts, options, ret);
         return;
     }
-    if (held_back(facts, options)) {
+    if (held_back(facts, options, &until)) {
         ret->action = PLAN_WAIT;
-        ret->at = facts->state.next_try;
+        ret->at = until;
         char when[WALL_TEXT_MAX];
         set_reason(ret,
                 str_printf("%s; waiting until %s after: %s", ret->reason,
@@ -231,6 +302,8 @@ static void plan_partial(const struct host_facts *f, const struct plan_options *
     const char *lost = would_lose(f, ready);
     int64_t wait_ms = options->one_shot ? 0 : f->config->partial_after_ms;
     struct wall since = f->state.incomplete_since.ms != 0 ? f->state.incomplete_since : f->now;
+    struct wall partial_at = wall_add(past(f->now, since), wait_ms);
+    struct wall growth_at = wall_add(past(f->now, f->state.last_growth), CLOCK_DAY);
 
     if (!f->config->partial_allow)
         wait_for(plan, poll, str_dup("not all names are ready, and partial: deny"));
@@ -239,12 +312,11 @@ static void plan_partial(const struct host_facts *f, const struct plan_options *
                 str_printf("the live certificate has %s, which is not ready, so it stays", lost));
     else if (plan->want == WANT_GROW && !gains(f, ready))
         wait_for(plan, poll, str_dup("the missing names are not ready"));
-    else if (plan->want == WANT_GROW &&
-             wall_before(f->now, wall_add(f->state.last_growth, CLOCK_DAY)))
-        wait_for(plan, wall_add(f->state.last_growth, CLOCK_DAY),
+    else if (plan->want == WANT_GROW && wall_before(f->now, growth_at))
+        wait_for(plan, earlier(poll, growth_at),
                 str_dup("names are added at most once a day while others are missing"));
-    else if (wall_before(f->now, wall_add(since, wait_ms)))
-        wait_for(plan, wall_add(since, wait_ms),
+    else if (wall_before(f->now, partial_at))
+        wait_for(plan, earlier(poll, partial_at),
                 str_dup("waiting for the other names before a partial order"));
     else {
         plan->partial = true;
@@ -252,13 +324,24 @@ static void plan_partial(const struct host_facts *f, const struct plan_options *
     }
 }
 
+/* DNS that is not there yet is polled cheaply: not before the negative answer may change, and the
+ * more seldom the longer it has been missing. */
+static struct wall next_poll(const struct host_facts *f, const struct host_check *check)
+{
+    int64_t poll_s = check->retry_s > 0 && check->retry_s < 600 ? check->retry_s : POLL_UNKNOWN_S;
+    struct wall since = f->state.incomplete_since;
+    int64_t age_s = since.ms != 0 ? wall_diff(f->now, past(f->now, since)) / CLOCK_SEC / 10 : 0;
+
+    if (age_s > POLL_MAX_S)
+        age_s = POLL_MAX_S;
+    return wall_add(f->now, (poll_s > age_s ? poll_s : age_s) * CLOCK_SEC);
+}
+
 void plan_check(const struct host_facts *facts, const struct plan_options *options,
         const struct host_check *check, struct plan *plan)
 {
     struct name_list ready;
-    /* DNS that is not there yet is polled cheaply: not before the negative answer may change. */
-    int64_t poll_s = check->retry_s > 0 && check->retry_s < 600 ? check->retry_s : 60;
-    struct wall poll = wall_add(facts->now, poll_s * CLOCK_SEC);
+    struct wall poll = next_poll(facts, check);
 
     if (plan->action != PLAN_ORDER)
         return;

@@ -49,7 +49,7 @@ void host_facts_done(struct host_facts *facts);
 struct plan_options {
     bool force;    /* --force: renew although it is not due */
     bool named;    /* the operator named this host: our own back-off does not hold him up */
-    bool one_shot; /* `renew`: partial_after is 0 */
+    bool one_shot; /* `renew`: partial_after is 0, and only the CA's back-off holds it up */
 };
 
 struct plan {
@@ -72,6 +72,9 @@ void plan_first(
 /* With the verdicts of the names: which of them, or wait. */
 void plan_check(const struct host_facts *facts, const struct plan_options *options,
         const struct host_check *check, struct plan *plan);
+/* While an order is waited for or has failed: is there a certificate that is to be made live, or
+ * proved on some node, now? */
+bool plan_deploys_meanwhile(const struct host_facts *facts, const struct plan_options *options);
 
 /* When a certificate is to be renewed: 1/3 of its lifetime left, 1/2 if it lives less than 10 days
  * (design 6). */
@@ -79,3 +82,6 @@ struct wall plan_due(const struct cert_info *cert);
 /* The next attempt after the n-th failure in a row (n >= 1): 1, 10, 100 minutes, then daily, +-20
  * %. */
 int64_t plan_back_off(unsigned attempts, uint64_t random);
+/* The pause after a failure that cost the CA nothing: as long as it has failed already, a minute at
+ * least, an hour at most, +-20 %. */
+int64_t plan_pause(int64_t failing_ms, uint64_t random);

@@ -2,6 +2,10 @@
 #include "agent/reconcile.h"
 
 #include <assert.h>
+#include <errno.h>
+
+/* Each holds a fiber's stack, and each check some sockets. */
+#define HOSTS_AT_ONCE ((size_t)50)
 
 /* One host on its way through the flow. */
 struct job {
@@ -59,7 +63,8 @@ static void set_text(char **field, const char *text)
 }
 
 /* Did this failure cost the CA something? Then the back-off of Let's Encrypt's guide holds; what
- * stayed on this machine or on the way to the CA may be tried again at once. */
+ * stayed on this machine or on the way to the CA may be tried again soon, and by an operator at
+ * once. */
 static bool cost_the_ca(const struct job *job, const struct err *e)
 {
     return job->result->n_failed > 0 || acme_problem_of(e) != NULL || err_is(e, ERR_RETRY_AT) ||
@@ -77,13 +82,17 @@ static void note_failure(struct job *job, const struct err *e)
     set_text(&s->error_kind, err_kind_name(err_kind(e)));
     set_text(&s->error_text, err_text(e));
     set_text(&s->error_advice, err_advice(e));
-    s->attempts++;
     world_random(job->agent->world, &random, sizeof(random));
-    s->next_try = (struct wall){0};
-    if (cost_the_ca(job, e))
-        s->next_try = wall_add(now, plan_back_off(s->attempts, random));
-    if (err_is(e, ERR_RETRY_AT) && wall_before(s->next_try, err_retry_at(e)))
-        s->next_try = err_retry_at(e);
+    s->renew_from = (struct wall){0};
+    s->not_before = err_is(e, ERR_RETRY_AT) ? err_retry_at(e) : (struct wall){0};
+    if (cost_the_ca(job, e)) {
+        s->next_try = wall_add(now, plan_back_off(++s->attempts, random));
+        s->renew_from = s->next_try;
+    } else {
+        s->next_try = wall_add(now, plan_pause(wall_diff(now, s->error_since), random));
+    }
+    if (wall_before(s->next_try, s->not_before))
+        s->next_try = s->not_before;
 }
 
 static void note_success(struct job *job)
@@ -91,7 +100,7 @@ static void note_success(struct job *job)
     struct host_state *s = &job->facts.state;
 
     s->attempts = 0;
-    s->next_try = (struct wall){0};
+    s->next_try = s->renew_from = s->not_before = (struct wall){0};
     s->error_since = (struct wall){0};
     set_text(&s->error_kind, NULL);
     set_text(&s->error_text, NULL);
@@ -194,6 +203,21 @@ static struct err *commit(struct job *job, const struct buf *chain)
     return NULL;
 }
 
+/* A certificate that does not fit (to the names, to a key that is lost) will not fit the next time:
+ * its order is of no use. What this machine could not do now it may do later. */
+static struct err *commit_or_give_up(struct job *job, const struct buf *chain) MAY_SUSPEND;
+static struct err *commit_or_give_up(struct job *job, const struct buf *chain)
+{
+    struct err *e = commit(job, chain);
+    bool key_lost = e != NULL && err_origin(e) == ERR_FROM_ERRNO && err_number(e) == ENOENT;
+
+    if (!err_is(e, ERR_PROTOCOL) && !key_lost)
+        return e;
+    store_pending_done(&job->facts.pending);
+    job->facts.pending = (struct store_pending){0};
+    return err_first(e, store_pending_drop(job->agent->store, &job->host->host));
+}
+
 static struct err *issue(struct job *job) MAY_SUSPEND;
 static struct err *issue(struct job *job)
 {
@@ -216,7 +240,7 @@ static struct err *issue(struct job *job)
     request.order_url = order_url;
     struct err *e = acme_issue(&request, &issued);
     if (e == NULL)
-        e = commit(job, &issued.chain_pem);
+        e = commit_or_give_up(job, &issued.chain_pem);
     job->result->n_failed = issued.n_failed;
     job->result->failed = issued.failed;
     issued.failed = NULL;
@@ -236,12 +260,7 @@ static struct err *issue_and_note(struct job *job)
     struct err *e = issue(job);
     fiber_sem_release(&job->agent->orders);
     key_free(STEAL(job->key));
-    if (e != NULL) {
-        if (err_is(e, ERR_CANCELED))
-            return e;
-        note_failure(job, e);
-        return err_first(e, save_state(job));
-    }
+    TRY(e);
     note_success(job);
     job->result->issued = true;
     state->last_issued = world_now(job->agent->world);
@@ -294,6 +313,29 @@ static void describe(struct job *job)
     r->next = r->plan.at;
 }
 
+static struct err *check_and_issue(struct job *job) MAY_SUSPEND;
+static struct err *check_and_issue(struct job *job)
+{
+    struct host_result *r = job->result;
+
+    TRY(agent_check_writable(job->agent));
+    TRY(check(job, true));
+    TRY(note_completeness(job));
+    plan_check(&job->facts, &job->options->plan, &r->check, &r->plan);
+    return r->plan.action == PLAN_ORDER ? issue_and_note(job) : NULL;
+}
+
+/* With nothing wanted an earlier failure is history, also one whose success was not noted because
+ * the process ended too early. */
+static struct err *forget_failure(struct job *job) MAY_SUSPEND;
+static struct err *forget_failure(struct job *job)
+{
+    if (job->facts.state.error_kind == NULL)
+        return NULL;
+    note_success(job);
+    return save_state(job);
+}
+
 static struct err *advance(struct job *job) MAY_SUSPEND;
 static struct err *advance(struct job *job)
 {
@@ -302,20 +344,15 @@ static struct err *advance(struct job *job)
     TRY(reconcile_load_facts(job->agent, job->host, &job->facts));
     job->has_facts = true;
     plan_first(&job->facts, &job->options->plan, &r->plan);
-    if (r->plan.action == PLAN_ORDER) {
-        TRY(agent_check_writable(job->agent));
-        TRY(check(job, true));
-        TRY(note_completeness(job));
-        plan_check(&job->facts, &job->options->plan, &r->check, &r->plan);
-    }
-    if (r->plan.action == PLAN_ORDER)
-        TRY(issue_and_note(job));
-    return NULL;
-}
-
-static bool live_is_good(const struct host_facts *facts)
-{
-    return facts->live == STORE_LIVE_GOOD && wall_before(facts->now, facts->live_cert.not_after);
+    if (r->plan.want == WANT_NONE)
+        return forget_failure(job);
+    if (r->plan.action != PLAN_ORDER)
+        return NULL;
+    struct err *e = check_and_issue(job);
+    if (e == NULL || err_is(e, ERR_CANCELED))
+        return e;
+    note_failure(job, e);
+    return err_first(e, save_state(job));
 }
 
 static void settle_outcome(struct job *job, struct err *error)
@@ -326,19 +363,18 @@ static void settle_outcome(struct job *job, struct err *error)
     if (job->has_facts)
         describe(job);
     if (error != NULL) {
+        struct wall soon = wall_add(world_now(job->agent->world), CLOCK_MIN);
         r->outcome = HOST_FAILED;
-        r->next = job->facts.state.next_try;
+        r->next = job->facts.state.next_try.ms != 0 ? job->facts.state.next_try : soon;
     } else if (r->plan.action == PLAN_WAIT) {
         r->outcome = r->plan.want == WANT_NONE ? HOST_UNDEPLOYED : HOST_WAITING;
     } else {
         r->outcome = HOST_GOOD;
     }
-    job->wants_deploy =
-            error == NULL && (r->plan.action == PLAN_ORDER || r->plan.action == PLAN_DEPLOY);
-    /* While something else is waited for, what there is must still be served. */
-    if (error == NULL && r->plan.action == PLAN_WAIT && job->facts.generation.number != 0 &&
-            !live_is_good(&job->facts))
+    if (error == NULL && (r->plan.action == PLAN_ORDER || r->plan.action == PLAN_DEPLOY))
         job->wants_deploy = true;
+    else if (r->plan.want != WANT_NONE) /* meanwhile what there is must be served */
+        job->wants_deploy = plan_deploys_meanwhile(&job->facts, &job->options->plan);
 }
 
 static struct err *run_host(void *arg) MAY_SUSPEND;
@@ -375,14 +411,32 @@ static struct err *deploy_ready(struct agent *agent, struct job *jobs, size_t n)
     return n_items == 0 ? NULL : deploy(agent, items, n_items);
 }
 
+/* Hosts still to be taken, by several workers. */
+struct queue {
+    struct job *jobs;
+    size_t n, next;
+};
+
+static struct err *work(void *arg) MAY_SUSPEND;
+static struct err *work(void *arg)
+{
+    struct queue *queue = arg;
+
+    while (queue->next < queue->n)
+        TRY(run_host(&queue->jobs[queue->next++]));
+    return NULL;
+}
+
 static struct err *run_jobs(struct agent *agent, struct job *jobs, size_t n) MAY_SUSPEND;
 static struct err *run_jobs(struct agent *agent, struct job *jobs, size_t n)
 {
     struct fiber_group group;
+    struct queue queue = {.jobs = jobs, .n = n};
 
+    agent->writable = false; /* it was, when this was last asked */
     fiber_group_init(&group);
-    for (size_t i = 0; i < n; i++)
-        fiber_group_spawn(&group, jobs[i].host->host.text, run_host, &jobs[i]);
+    for (size_t i = 0; i < n && i < HOSTS_AT_ONCE; i++)
+        fiber_group_spawn(&group, "host", work, &queue);
     TRY(fiber_group_wait(&group));
     return deploy_ready(agent, jobs, n);
 }
@@ -405,22 +459,26 @@ struct err *reconcile(struct agent *agent, const struct host *const *hosts, size
     return e;
 }
 
-struct err *reconcile_plan(
-        struct agent *agent, const struct host *host, bool probe, struct host_result *ret)
+struct err *reconcile_plan(struct agent *agent, const struct host *host,
+        const struct plan_options *options, bool probe, struct host_result *ret)
 {
-    struct reconcile_options options = {.plan = {.named = true, .one_shot = true}};
-    struct job job = {.agent = agent, .host = host, .options = &options, .result = ret};
+    const struct reconcile_options all = {.plan = *options};
+    struct job job = {.agent = agent, .host = host, .options = &all, .result = ret};
 
     ret->host = host;
     struct err *e = reconcile_load_facts(agent, host, &job.facts);
     if (e == NULL) {
         job.has_facts = true;
-        plan_first(&job.facts, &options.plan, &ret->plan);
+        plan_first(&job.facts, options, &ret->plan);
         e = check(&job, probe);
     }
     if (e == NULL) {
-        plan_check(&job.facts, &options.plan, &ret->check, &ret->plan);
+        plan_check(&job.facts, options, &ret->check, &ret->plan);
         settle_outcome(&job, NULL);
+        if (ret->plan.action == PLAN_ORDER)
+            ret->outcome = HOST_WAITING;
+        else if (ret->plan.action == PLAN_DEPLOY)
+            ret->outcome = HOST_UNDEPLOYED;
     }
     host_facts_done(&job.facts);
     return e;

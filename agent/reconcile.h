@@ -22,6 +22,7 @@ struct err *reconcile(struct agent *agent, const struct host *const *hosts, size
 struct err *reconcile_load_facts(
         struct agent *agent, const struct host *host, struct host_facts *ret) MAY_SUSPEND NODISCARD;
 /* Plan with checks but without doing anything; probe: fetch a probe token (it is the only thing
- * written). */
-struct err *reconcile_plan(struct agent *agent, const struct host *host, bool probe,
-        struct host_result *ret) MAY_SUSPEND NODISCARD;
+ * written). The outcome is that of today: an order to be made is waited for. */
+struct err *reconcile_plan(struct agent *agent, const struct host *host,
+        const struct plan_options *options, bool probe, struct host_result *ret)
+        MAY_SUSPEND NODISCARD;

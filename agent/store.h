@@ -23,10 +23,12 @@ struct store_deployed {
     struct wall since;
 };
 struct host_state {
-    uint64_t version;             /* for compare-and-set; 0: not stored yet */
-    unsigned attempts;            /* failed ones since the last success */
-    struct wall next_try;         /* ms == 0: at once */
-    struct wall first_seen;       /* when the host appeared */
+    uint64_t version;       /* for compare-and-set; 0: not stored yet */
+    unsigned attempts;      /* failed ones that cost the CA something, since the last success */
+    struct wall next_try;   /* when the agent tries again; ms == 0: at once */
+    struct wall renew_from; /* `renew` waits only so long: for what cost the CA something */
+    struct wall not_before; /* the CA's Retry-After, which holds everybody */
+    struct wall first_seen; /* when the host appeared */
     struct wall incomplete_since; /* some wanted name is not ready since; ms == 0: all are */
     struct wall last_growth;      /* last order that only added names */
     struct wall last_issued;

@@ -30,6 +30,8 @@ static const struct {
     size_t offset;
 } instants[] = {
         {"next_try", offsetof(struct host_state, next_try)},
+        {"renew_from", offsetof(struct host_state, renew_from)},
+        {"not_before", offsetof(struct host_state, not_before)},
         {"first_seen", offsetof(struct host_state, first_seen)},
         {"incomplete_since", offsetof(struct host_state, incomplete_since)},
         {"last_growth", offsetof(struct host_state, last_growth)},

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/tls_private.h"
 
 #define API "http://127.0.0.1:5280/api"
 
@@ -67,6 +68,7 @@ static struct err *api(struct stage *s, const struct http_request *request, stru
     if (s->ejabberd_down)
         return ERR_UV(UV_ECONNREFUSED, "127.0.0.1:5280");
     s->reloads++;
+    s->refusing = s->refuses_all;
     for (size_t i = 0; i < s->n_served; i++)
         load_live(s, &s->served[i]);
     ret->status = 200;
@@ -81,6 +83,8 @@ static struct err *http(void *arg, const char *ca_bundle, const struct http_requ
 {
     struct stage *s = arg;
 
+    if (s->ca_down && str_starts(request->url, "https://ca.test"))
+        return ERR_UV(UV_ECONNREFUSED, "ca.test:14000");
     if (str_starts(request->url, "https://ca.test"))
         return fake_ca_http(&s->ca, ca_bundle, request, ret);
     TRY(fiber_sleep(30));
@@ -105,6 +109,10 @@ static struct err *tls(
     if (s->ejabberd_down)
         return ERR_UV(UV_ECONNREFUSED, "127.0.0.1:5222");
     assert_non_null(served);
+    if (s->refusing)
+        return ERR(ERR_RETRY, "closed the connection");
+    if (s->unserved != NULL && strcmp(request->expect->text, s->unserved) == 0)
+        return tls_fail(ERR(ERR_CONFIG, "host-unknown"), TLS_FAILURE_HOST_UNKNOWN);
     if (s->refuses_other && memcmp(served->leaf_sha256, s->only, sizeof(s->only)) != 0)
         return ERR(ERR_RETRY, "closed the connection");
     ret->verdict = served->good ? TLS_VALID : TLS_UNTRUSTED;

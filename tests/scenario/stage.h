@@ -37,6 +37,10 @@ struct stage {
 
     /* Knobs. */
     bool ejabberd_down;
+    bool ca_down;
+    const char *unserved; /* a name that ejabberd does not know */
+    bool refuses_all;     /* from the next reload on handshakes fail, whatever is loaded */
+    bool refusing;
     bool refuses_other; /* handshakes fail unless this certificate is loaded */
     uint8_t only[32];
     struct reconcile_options options;

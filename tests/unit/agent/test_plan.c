@@ -219,17 +219,127 @@ static void back_off_holds_but_not_against_the_operator(void **state)
     (void)state;
     setup(&f);
     f.facts.state.next_try = wall_add(NOW, CLOCK_MIN);
-    f.facts.state.error_kind = str_dup("denied");
-    f.facts.state.error_text = str_dup("no");
+    expect(&f, PLAN_WAIT, WANT_FIRST, 0);
+    f.options.one_shot = true; /* it has cost the CA nothing */
+    expect(&f, PLAN_ORDER, WANT_FIRST, 5);
+    f.facts.state.renew_from = wall_add(NOW, CLOCK_MIN);
     expect(&f, PLAN_WAIT, WANT_FIRST, 0);
     f.options.named = true;
     expect(&f, PLAN_ORDER, WANT_FIRST, 5);
     /* The CA's own word always holds. */
-    free(f.facts.state.error_kind);
-    f.facts.state.error_kind = str_dup("retry_at");
+    f.facts.state.not_before = wall_add(NOW, CLOCK_MIN);
+    expect(&f, PLAN_WAIT, WANT_FIRST, 0);
+    f.options.force = true;
     expect(&f, PLAN_WAIT, WANT_FIRST, 0);
     f.facts.now = wall_add(NOW, CLOCK_MIN);
     expect(&f, PLAN_ORDER, WANT_FIRST, 5);
+    teardown(&f);
+}
+
+/* What was written while the clock was wrong holds nobody for years. */
+static void a_clock_that_was_wrong(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    f.facts.state.next_try = f.facts.state.not_before = wall_add(NOW, 900 * CLOCK_DAY);
+    expect(&f, PLAN_ORDER, WANT_FIRST, 5);
+    block(&f, 1);
+    f.facts.state.incomplete_since = wall_add(NOW, 900 * CLOCK_DAY);
+    f.options.one_shot = true;
+    expect(&f, PLAN_ORDER, WANT_FIRST, 4);
+    teardown(&f);
+}
+
+/* An order whose only reason was --force, when that was killed. */
+static void an_order_that_was_begun(void **state)
+{
+    struct fixture f;
+    struct store_pending *p;
+
+    (void)state;
+    setup(&f);
+    give_certificate(&f, 5, 80 * CLOCK_DAY);
+    p = &f.facts.pending;
+    p->exists = true;
+    p->directory = str_dup(f.config.acme.directory);
+    for (size_t i = 0; i < 5; i++)
+        name_list_add(&p->names, &f.host.names.v[i]);
+    expect(&f, PLAN_NOTHING, WANT_NONE, 0);
+    p->order_url = str_dup("https://ca.test/order/1");
+    expect(&f, PLAN_ORDER, WANT_FORCED, 5);
+    p->directory[10] = 'X';
+    expect(&f, PLAN_NOTHING, WANT_NONE, 0);
+    teardown(&f);
+}
+
+static struct wall next_look(struct fixture *f)
+{
+    AUTO_PLAN struct plan plan = {0};
+
+    plan_first(&f->facts, &f->options, &plan);
+    plan_check(&f->facts, &f->options, &f->check, &plan);
+    assert_int_equal(plan.action, PLAN_WAIT);
+    return plan.at;
+}
+
+/* Names may appear while a partial order is waited for; those that have been missing for long are
+ * asked for seldom. */
+static void missing_names_are_polled(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    block(&f, 1);
+    f.facts.state.incomplete_since = NOW;
+    assert_int_equal(wall_diff(next_look(&f), NOW), CLOCK_MIN);
+    f.check.retry_s = 300;
+    assert_int_equal(wall_diff(next_look(&f), NOW), 5 * CLOCK_MIN);
+    f.config.partial_allow = false;
+    f.facts.state.incomplete_since = wall_add(NOW, -2 * CLOCK_HOUR);
+    assert_int_equal(wall_diff(next_look(&f), NOW), 12 * CLOCK_MIN);
+    f.facts.state.incomplete_since = wall_add(NOW, -90 * CLOCK_DAY);
+    assert_int_equal(wall_diff(next_look(&f), NOW), CLOCK_HOUR);
+    /* Also while growth is held up: once the last one is there it is free. */
+    f.config.partial_allow = true;
+    give_certificate(&f, 3, 80 * CLOCK_DAY);
+    f.facts.state.last_growth = wall_add(NOW, -CLOCK_HOUR);
+    block(&f, 4);
+    f.check.v[1].verdict = NAME_READY;
+    assert_int_equal(wall_diff(next_look(&f), NOW), CLOCK_HOUR);
+    teardown(&f);
+}
+
+static void pauses_that_cost_nobody(void **state)
+{
+    (void)state;
+    for (uint64_t random = 0; random < 1000000; random += 9973) {
+        assert_in_range(plan_pause(0, random), 48 * CLOCK_SEC, 72 * CLOCK_SEC);
+        assert_in_range(plan_pause(10 * CLOCK_MIN, random), 8 * CLOCK_MIN, 12 * CLOCK_MIN);
+        assert_in_range(plan_pause(CLOCK_DAY, random), 48 * CLOCK_MIN, 72 * CLOCK_MIN);
+    }
+    assert_in_range(plan_pause(-CLOCK_DAY, 0), 48 * CLOCK_SEC, 72 * CLOCK_SEC);
+}
+
+static void deploys_go_on_meanwhile(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    setup(&f);
+    assert_false(plan_deploys_meanwhile(&f.facts, &f.options)); /* nothing to deploy */
+    give_certificate(&f, 5, 10 * CLOCK_DAY);
+    assert_false(plan_deploys_meanwhile(&f.facts, &f.options)); /* live, no nodes */
+    f.facts.live = STORE_LIVE_DAMAGED;
+    assert_true(plan_deploys_meanwhile(&f.facts, &f.options));
+    f.facts.state.next_deploy = wall_add(NOW, CLOCK_MIN);
+    assert_false(plan_deploys_meanwhile(&f.facts, &f.options));
+    f.options.named = true;
+    assert_true(plan_deploys_meanwhile(&f.facts, &f.options));
+    f.facts.now = wall_add(NOW, 10 * CLOCK_DAY); /* expired */
+    assert_false(plan_deploys_meanwhile(&f.facts, &f.options));
     teardown(&f);
 }
 
@@ -286,6 +396,11 @@ int main(void)
             cmocka_unit_test(a_live_certificate_is_never_shrunk),
             cmocka_unit_test(back_off_holds_but_not_against_the_operator),
             cmocka_unit_test(deploy_is_its_own_state),
+            cmocka_unit_test(a_clock_that_was_wrong),
+            cmocka_unit_test(an_order_that_was_begun),
+            cmocka_unit_test(missing_names_are_polled),
+            cmocka_unit_test(pauses_that_cost_nobody),
+            cmocka_unit_test(deploys_go_on_meanwhile),
             cmocka_unit_test(back_off_steps),
     };
     return cmocka_run_group_tests_name("plan", tests, NULL, NULL);

@@ -207,6 +207,8 @@ static void fill_state(struct host_state *state, struct wall now)
 {
     state->attempts = 3;
     state->next_try = wall_add(now, 1234567);
+    state->renew_from = wall_add(now, 234567);
+    state->not_before = wall_add(now, 34567);
     state->first_seen = wall_add(now, -CLOCK_DAY);
     state->incomplete_since = wall_add(now, -CLOCK_HOUR);
     state->last_growth = wall_add(now, -2);
@@ -240,6 +242,8 @@ FIBER_TEST(state_round_trip)
     assert_int_equal(b.version, 1);
     assert_int_equal(b.attempts, 3);
     assert_int_equal(b.next_try.ms, a.next_try.ms);
+    assert_int_equal(b.renew_from.ms, a.renew_from.ms);
+    assert_int_equal(b.not_before.ms, a.not_before.ms);
     assert_int_equal(b.first_seen.ms, a.first_seen.ms);
     assert_int_equal(b.incomplete_since.ms, a.incomplete_since.ms);
     assert_int_equal(b.last_growth.ms, a.last_growth.ms);
