@@ -47,7 +47,7 @@ def main() -> None:
     complaints = []
     for path in paths:
         lines = path.read_text().splitlines()
-        for rule in (licence, lengths, header) if path == Path(__file__) else (licence, lengths, header, open_ends):
+        for rule in (licence, lengths, header) if path == Path(__file__).resolve() else (licence, lengths, header, open_ends):
             complaints += rule(path, lines)
     tree.finish("house rules", complaints)
 
