@@ -14,6 +14,8 @@
 
 #define NOTE_MAX   ((size_t)64 * 1024)
 #define BACKUP_MAX 99
+/* A CA that forgets an account more often than this does so with each one. */
+#define MAKE_AGAIN_MS CLOCK_DAY
 
 struct acme_account {
     struct acme_client *client;
@@ -23,6 +25,7 @@ struct acme_account {
     struct key *key;
     char *url;
     unsigned generation; /* how often it was made again */
+    struct mono made_again;
     struct fiber_sem turn;
 };
 
@@ -241,14 +244,16 @@ struct err *acme_account_open(struct acme_client *client,
 static struct err *make_again(struct acme_account *a) MAY_SUSPEND;
 static struct err *make_again(struct acme_account *a)
 {
+    struct mono now = world_mono(acme_client_world(a->client));
     char *url = NULL;
 
-    if (a->generation > 0)
+    if (a->generation > 0 && mono_diff(now, a->made_again) < MAKE_AGAIN_MS)
         return err_advise(ERR(ERR_DENIED, "the CA forgot the account again after it was made anew"),
                 "ask the CA, or try again later");
     /* Other flows go on signing with the old URL meanwhile: they are refused and come here. */
     TRY(register_key(a, &url));
     a->generation++;
+    a->made_again = now;
     return adopt(a, url, true);
 }
 

@@ -19,8 +19,8 @@ struct acme_account;
 struct err *acme_account_open(struct acme_client *client,
         const struct acme_account_options *options, struct acme_account **ret)
         MAY_SUSPEND NODISCARD;
-/* After accountDoesNotExist: newAccount with the same key, once per client; the old account.json is
- * kept as account.json.<n>. ERR_DENIED the second time. */
+/* After accountDoesNotExist: newAccount with the same key, once a day; the old account.json is kept
+ * as account.json.<n>. ERR_DENIED the second time. */
 struct err *acme_account_recreate(struct acme_account *account) MAY_SUSPEND NODISCARD;
 /* How often it was made again: a flow compares before and after a request that was refused, since
  * another flow may have recreated the account meanwhile. */
