@@ -3,9 +3,11 @@
 
 #include <assert.h>
 #include <ctype.h>
+#include <strings.h>
 
 /* Hosts being issued at once; the CA's limit on newOrder requests is kept by acme/client.c. */
-#define ORDERS_AT_ONCE ((size_t)20)
+#define ORDERS_AT_ONCE    ((size_t)20)
+#define SHARED_FAILURE_MS (10 * CLOCK_SEC)
 
 /* "https://acme-v02.api.letsencrypt.org/directory" -> "acme-v02.api.letsencrypt.org_directory": one
  * path component per CA. */
@@ -17,6 +19,19 @@ static char *ca_directory_name(const char *url)
         if (!isalnum((unsigned char)*c) && *c != '.' && *c != '-')
             *c = '_';
     return name;
+}
+
+/* New nonces per second that the CA grants one address (https://letsencrypt.org/docs/rate-limits).
+ * Others have no such limit; they are spared all the same. */
+static size_t nonces_per_second(const char *url)
+{
+    static const char *const limited[] = {"https://acme-v02.api.letsencrypt.org/",
+            "https://acme-staging-v02.api.letsencrypt.org/"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(limited); i++)
+        if (strncasecmp(url, limited[i], strlen(limited[i])) == 0)
+            return 20;
+    return 200;
 }
 
 static struct err *open_resolver(struct agent *agent)
@@ -57,6 +72,7 @@ void agent_close(struct agent *agent)
 {
     if (agent == NULL)
         return;
+    err_free(agent->ca_failed);
     acme_account_free(agent->account);
     acme_client_free(agent->client);
     http01_close(agent->http01);
@@ -112,7 +128,8 @@ static struct err *open_account(struct agent *agent)
     struct acme_client_options client = {.directory_url = config->acme.directory,
             .ca_bundle = config->acme.ca_bundle,
             .extra_hosts = &config->acme.extra_hosts,
-            .cache_path = cache};
+            .cache_path = cache,
+            .nonces_per_second = nonces_per_second(config->acme.directory)};
     struct acme_account_options account = {.dir = dir, .email = config->acme.email};
 
     if (agent->client == NULL)
@@ -122,11 +139,37 @@ static struct err *open_account(struct agent *agent)
     return NULL;
 }
 
+static struct err *copy_of(const struct err *e)
+{
+    struct err *copy = err_is(e, ERR_RETRY_AT) ? ERR_AT(err_retry_at(e), "%s", err_text(e))
+                                               : ERR_FROM(err_kind(e), err_origin(e), err_number(e),
+                                                         "%s", err_text(e));
+
+    return err_advice(e) != NULL ? err_advise(copy, "%s", err_advice(e)) : copy;
+}
+
+static struct err *open_account_once(struct agent *agent) MAY_SUSPEND;
+static struct err *open_account_once(struct agent *agent)
+{
+    bool fresh = agent->ca_failed != NULL &&
+                 mono_diff(world_mono(agent->world), agent->ca_failed_at) < SHARED_FAILURE_MS;
+
+    if (fresh)
+        return copy_of(agent->ca_failed);
+    err_free(STEAL(agent->ca_failed));
+    struct err *e = open_account(agent);
+    if (e != NULL && !err_is(e, ERR_CANCELED)) {
+        agent->ca_failed = copy_of(e);
+        agent->ca_failed_at = world_mono(agent->world);
+    }
+    return e;
+}
+
 struct err *agent_ca(
         struct agent *agent, struct acme_client **ret_client, struct acme_account **ret_account)
 {
     TRY(fiber_sem_acquire(&agent->opening));
-    struct err *e = open_account(agent);
+    struct err *e = open_account_once(agent);
     fiber_sem_release(&agent->opening);
     if (e == NULL) {
         *ret_client = agent->client;

@@ -24,6 +24,8 @@ struct agent {
     struct http01 *http01;
     struct acme_client *client;
     struct acme_account *account;
+    struct err *ca_failed; /* why the last try to open them failed, and when */
+    struct mono ca_failed_at;
     bool writable; /* store_check_writable() has passed */
 
     struct fiber_sem orders; /* cap on hosts being issued at once */
@@ -43,7 +45,9 @@ DEFINE_FREEP(struct agent, agent_close)
 void agent_sweep(struct agent *agent) MAY_SUSPEND;
 /* The http-01 solver: web root, or our own responder. */
 struct err *agent_http01(struct agent *agent, struct http01 **ret) MAY_SUSPEND NODISCARD;
-/* The CA's client with its account; asks the CA only if the account is not known yet. */
+/* The CA's client with its account; asks the CA only if the account is not known yet. Who asks
+ * within seconds of a failure shares it: a thousand hosts need not each wait for a CA that is down.
+ */
 struct err *agent_ca(struct agent *agent, struct acme_client **ret_client,
         struct acme_account **ret_account) MAY_SUSPEND NODISCARD;
 /* What makes the state unusable is our own failure, whatever has to be done about it: ERR_LOCAL. */

@@ -5,9 +5,11 @@
 #include <stdio.h>
 
 #define TICK_MS ((int64_t)500)
-/* `run` looks again at least so often, and never in a tighter loop than this. */
+/* `run` looks at a host again at least so often, and never in a tighter loop than this. */
 #define LOOK_MAX (12 * CLOCK_HOUR)
 #define LOOK_MIN (10 * CLOCK_SEC)
+/* After a failure that concerns no host. */
+#define LOOK_AGAIN (1 * CLOCK_MIN)
 
 static struct err *tick(void *arg) MAY_SUSPEND;
 static struct err *tick(void *arg)
@@ -163,41 +165,80 @@ static void log_result(const struct host_result *r)
                 LOG_INT("generation", r->generation));
 }
 
-static struct wall next_look(const struct host_result *results, size_t n, struct wall now)
+/* When each host is due; one that polls for a record makes nobody else be looked at. */
+struct agenda {
+    size_t n;
+    const struct host **hosts; /* borrowed, as their elements are */
+    struct wall *due;
+    size_t *taken; /* indices of those that are looked at now */
+    size_t n_taken;
+};
+
+static void agenda_done(struct agenda *a)
+{
+    free(a->due);
+    free(a->taken);
+}
+
+/* The wall clock may have gone back since: nobody waits longer than LOOK_MAX. */
+static void take_due(struct agenda *a, struct wall now)
+{
+    a->n_taken = 0;
+    for (size_t i = 0; i < a->n; i++)
+        if (!wall_before(now, a->due[i]) || wall_diff(a->due[i], now) > LOOK_MAX)
+            a->taken[a->n_taken++] = i;
+}
+
+static struct wall within(struct wall now, struct wall when)
+{
+    struct wall first = wall_add(now, LOOK_MIN), last = wall_add(now, LOOK_MAX);
+
+    return wall_before(when, first) ? first : wall_before(last, when) ? last : when;
+}
+
+static struct wall next_look(const struct agenda *a, struct wall now)
 {
     struct wall next = wall_add(now, LOOK_MAX);
 
-    for (size_t i = 0; i < n; i++)
-        if (results[i].next.ms != 0 && wall_before(results[i].next, next))
-            next = results[i].next;
-    struct wall soonest = wall_add(now, LOOK_MIN);
-    return wall_before(next, soonest) ? soonest : next;
+    for (size_t i = 0; i < a->n; i++)
+        if (wall_before(a->due[i], next))
+            next = a->due[i];
+    return within(now, next);
 }
 
-static struct err *run_once(struct command_context *context, struct command_agent *open,
-        struct wall *ret_next) MAY_SUSPEND;
 static struct err *run_once(
-        struct command_context *context, struct command_agent *open, struct wall *ret_next)
+        struct command_context *context, struct agent *agent, struct agenda *agenda) MAY_SUSPEND;
+static struct err *run_once(
+        struct command_context *context, struct agent *agent, struct agenda *agenda)
 {
     struct reconcile_options options = {0};
-    size_t n = open->n_hosts;
+    size_t n = agenda->n_taken;
     struct host_result *results = mem_array(n + 1, sizeof(*results));
+    AUTO_FREE const struct host **hosts = mem_array(n + 1, sizeof(struct host *));
 
-    struct err *e = reconcile(open->agent, open->hosts, n, &options, results);
-    for (size_t i = 0; i < n && e == NULL; i++)
-        log_result(&results[i]);
-    *ret_next = next_look(results, n, world_now(context->world));
+    for (size_t i = 0; i < n; i++)
+        hosts[i] = agenda->hosts[agenda->taken[i]];
+    struct err *e = reconcile(agent, hosts, n, &options, results);
+    struct wall now = world_now(context->world);
+    for (size_t i = 0; i < n; i++) {
+        if (e == NULL)
+            log_result(&results[i]);
+        struct wall next = results[i].next.ms != 0 ? results[i].next : wall_add(now, LOOK_MAX);
+        agenda->due[agenda->taken[i]] = within(now, e == NULL ? next : wall_add(now, LOOK_AGAIN));
+    }
     free_results(results, n);
     return e;
 }
 
-/* The wall clock may jump and the machine may sleep, so a long wait is made of short ones. */
+/* The wall clock may jump and the machine may sleep, so a long wait is made of short ones, and is
+ * never longer than LOOK_MAX on the other clock either. */
 static struct err *wait_until(struct world *world, struct wall when) MAY_SUSPEND;
 static struct err *wait_until(struct world *world, struct wall when)
 {
+    struct mono last = mono_add(world_mono(world), (uint64_t)LOOK_MAX);
     int64_t left;
 
-    while ((left = wall_diff(when, world_now(world))) > 0)
+    while ((left = wall_diff(when, world_now(world))) > 0 && mono_diff(last, world_mono(world)) > 0)
         TRY(fiber_sleep(left < CLOCK_MIN ? left : CLOCK_MIN));
     return NULL;
 }
@@ -206,16 +247,23 @@ static struct err *run_for_ever(struct command_context *context, struct command_
         MAY_SUSPEND;
 static struct err *run_for_ever(struct command_context *context, struct command_agent *open)
 {
+    AUTO(agenda_done)
+    struct agenda agenda = {.n = open->n_hosts,
+            .hosts = open->hosts,
+            .due = mem_array(open->n_hosts + 1, sizeof(struct wall)),
+            .taken = mem_array(open->n_hosts + 1, sizeof(size_t))};
+
     log_info("start", "certherd is running", LOG_INT("hosts", open->n_hosts));
     for (;;) {
-        struct wall next;
         char text[WALL_TEXT_MAX];
-        struct err *e = run_once(context, open, &next);
+        take_due(&agenda, world_now(context->world));
+        struct err *e = run_once(context, open->agent, &agenda);
         if (err_is(e, ERR_CANCELED))
             return e;
         if (e != NULL)
             log_error("failed", err_text(e), LOG_STR("do", err_advice(e)));
         err_free(e);
+        struct wall next = next_look(&agenda, world_now(context->world));
         log_info("sleep", "nothing to do until then", LOG_STR("next", wall_format(next, text)));
         TRY(wait_until(context->world, next));
     }

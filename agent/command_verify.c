@@ -64,8 +64,10 @@ static void take_srv(const struct dns_answer *answer, struct service_result *r)
 
     for (size_t i = 0; i < ldns_rr_list_rr_count(answer->records); i++) {
         const ldns_rr *rr = ldns_rr_list_rr(answer->records, i);
+        if (ldns_rr_rd_count(rr) != 4)
+            continue;
         unsigned priority = ldns_rdf2native_int16(ldns_rr_rdf(rr, 0));
-        if (ldns_rr_rd_count(rr) != 4 || priority >= best)
+        if (priority >= best)
             continue;
         best = priority;
         r->port = ldns_rdf2native_int16(ldns_rr_rdf(rr, 2));
@@ -75,6 +77,8 @@ static void take_srv(const struct dns_answer *answer, struct service_result *r)
             r->target[strlen(r->target) - 1] = '\0';
     }
     r->has_srv = best != UINT32_MAX;
+    if (r->target != NULL && strcmp(r->target, ".") == 0)
+        r->port = 0; /* "not available at this domain" (RFC 2782) */
 }
 
 static struct err *find_service(struct service_job *job) MAY_SUSPEND;

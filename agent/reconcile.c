@@ -67,8 +67,9 @@ static void set_text(char **field, const char *text)
  * once. */
 static bool cost_the_ca(const struct job *job, const struct err *e)
 {
-    return job->result->n_failed > 0 || acme_problem_of(e) != NULL || err_is(e, ERR_RETRY_AT) ||
-           err_is(e, ERR_DENIED) || err_is(e, ERR_PROTOCOL);
+    return job->result->n_failed > 0 || err_origin(e) == ERR_FROM_ACME ||
+           acme_problem_of(e) != NULL || err_is(e, ERR_RETRY_AT) || err_is(e, ERR_DENIED) ||
+           err_is(e, ERR_PROTOCOL);
 }
 
 static void note_failure(struct job *job, const struct err *e)

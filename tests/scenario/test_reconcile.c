@@ -187,6 +187,23 @@ static void a_ca_that_is_down_is_tried_again(void **state)
     stage_expect_served(&s, 0);
 }
 
+/* Nor does each host wait for it. */
+static void a_ca_that_is_down_is_found_down_once(void **state)
+{
+    (void)state;
+    STAGE(one, "example.org:im");
+    STAGE(three, "example.org:im,example.net:chat,example.com:xmpp");
+
+    one.ca_down = three.ca_down = true;
+    assert_ok(stage_run(&one));
+    assert_ok(stage_run(&three));
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(three.results[i].outcome, HOST_FAILED);
+        assert_string_equal(err_text(three.results[i].error), err_text(three.results[0].error));
+    }
+    assert_int_equal(three.fw.calls, one.fw.calls);
+}
+
 /* Who calls `renew` need not wait for what cost the CA nothing; what it refused is held back. */
 static void renew_skips_the_pauses_that_protect_nobody(void **state)
 {
@@ -490,6 +507,7 @@ int main(void)
             cmocka_unit_test(ejabberd_comes_back),
             cmocka_unit_test(a_certificate_that_breaks_handshakes_is_taken_back),
             cmocka_unit_test(a_ca_that_is_down_is_tried_again),
+            cmocka_unit_test(a_ca_that_is_down_is_found_down_once),
             cmocka_unit_test(renew_skips_the_pauses_that_protect_nobody),
             cmocka_unit_test(retry_after_holds_as_long_as_it_says),
             cmocka_unit_test(a_lost_file_is_restored_while_the_ca_is_down),
