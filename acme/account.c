@@ -189,8 +189,10 @@ static struct err *register_key(struct acme_account *a, char **ret_url)
 {
     AUTO_HTTP_REPLY struct http_reply reply = {0};
     AUTO_FREE char *payload = registration(a);
-    const struct acme_request request = {
-            .resource = ACME_NEW_ACCOUNT, .payload = payload, .retries = ACME_RETRIES};
+    const struct acme_request request = {.resource = ACME_NEW_ACCOUNT,
+            .payload = payload,
+            .retries = ACME_RETRIES,
+            .to_follow = ACME_AFTER_ACCOUNT};
 
     TRY(check_directory(a));
     TRY_CTX(acme_client_send(a->client, &request, &reply), "newAccount");

@@ -19,8 +19,11 @@
 
 /* A CA (pebble in its tests) may refuse every second nonce on purpose: the chance of sixteen
  * refusals in a row is then 1 : 65,536 per request. */
-#define BAD_NONCE_MAX  16
-#define NEW_ORDERS_MAX 4
+#define BAD_NONCE_MAX 16
+/* Few beside a CA's limits (Let's Encrypt: 300 a second). pebble can deadlock when it makes orders
+ * while it validates (a read lock within a read lock); since orders come before all else, it does
+ * not have to. */
+#define NEW_ORDERS_MAX 20
 #define REPLY_MAX      ((size_t)256 * 1024)
 #define CONNECT_MS     (10 * CLOCK_SEC)
 #define STALL_MS       (30 * CLOCK_SEC)
@@ -501,7 +504,7 @@ static struct err *post_with_nonce(struct acme_client *c, const char *url,
         AUTO_FREE char *nonce = STEAL(fresh);
         AUTO_HTTP_REPLY struct http_reply reply = {0};
         if (nonce == NULL)
-            TRY(acme_nonces_take(&c->nonces, &nonce));
+            TRY(acme_nonces_take(&c->nonces, request->to_follow, &nonce));
         TRY(post(c, url, request, nonce, &reply));
         const char *next = http_reply_header(&reply, "replay-nonce");
         if (is_success(&reply)) {

@@ -31,7 +31,7 @@ struct acme_client_options {
                                  Encrypt. Never more than 10 are asked for at once, so that 1000
                                  leaves only that limit. It decides how fast many orders at once
                                  go. */
-    size_t max_new_orders; /* newOrder requests at once; 0: 4 (pebble 2.4 deadlocks under many) */
+    size_t max_new_orders;    /* newOrder requests at once; 0: 20 */
 };
 
 struct acme_client;
@@ -62,12 +62,23 @@ enum acme_resource { ACME_NEW_NONCE, ACME_NEW_ACCOUNT, ACME_NEW_ORDER, ACME_RESO
 /* After a transport error it is unknown whether the CA has acted: how often the request may be sent
  * again, with a small back-off and a new nonce. */
 #define ACME_RETRIES 2
+/* What follows each: account, order, authorizations, challenges, poll, finalize, poll, certificate.
+ * A poll counts as the first of the two. */
+enum {
+    ACME_AFTER_ACCOUNT = 7,
+    ACME_AFTER_ORDER = 6,
+    ACME_AFTER_AUTHORIZATION = 5,
+    ACME_AFTER_CHALLENGE = 4,
+    ACME_AFTER_POLL = 3,
+    ACME_AFTER_FINALIZE = 2,
+};
 struct acme_request {
     const char *url; /* on the directory's host; NULL: resource */
     enum acme_resource resource;
     const char *payload; /* as in struct key_jws */
     const char *accept;  /* media type wanted; NULL: JSON */
     unsigned retries;
+    unsigned to_follow; /* decides who gets the next nonce; the last of all is 0 */
 };
 /* One signed POST. badNonce is retried here (with the nonce of the reply), never seen by the caller
  * unless the CA goes on for ever; other problem documents become errors with acme_problem_of(). */

@@ -7,6 +7,9 @@
  *
  * The newest is used first, since a CA forgets old ones; what is left over ages out at the other
  * end. One that waits counts as a fetch of its own, but is served by whatever comes first.
+ *
+ * Where nonces are short, who has the longest way to go comes first: flows then keep in step, and
+ * in the end the last of them doesn't go its way alone, with nonces to spare.
  */
 #include "acme/nonce.h"
 
@@ -20,6 +23,7 @@
 
 struct acme_nonce_waiter {
     struct fiber_wait wait;
+    unsigned to_follow;
     char *nonce;
     struct err *error;
     struct acme_nonce_waiter *next;
@@ -67,6 +71,25 @@ static struct acme_nonce_waiter *pop_waiter(struct acme_nonces *p)
     return w;
 }
 
+static void add_waiter(struct acme_nonces *p, struct acme_nonce_waiter *w)
+{
+    struct acme_nonce_waiter *before = p->last;
+
+    if (before != NULL && before->to_follow < w->to_follow) {
+        before = NULL;
+        for (struct acme_nonce_waiter *i = p->first; i->to_follow >= w->to_follow; i = i->next)
+            before = i;
+    }
+    w->next = before != NULL ? before->next : p->first;
+    if (before != NULL)
+        before->next = w;
+    else
+        p->first = w;
+    if (w->next == NULL)
+        p->last = w;
+    p->n_waiters++;
+}
+
 static void remove_waiter(struct acme_nonces *p, struct acme_nonce_waiter *w)
 {
     struct acme_nonce_waiter *before = NULL;
@@ -82,9 +105,9 @@ static void remove_waiter(struct acme_nonces *p, struct acme_nonce_waiter *w)
     p->n_waiters--;
 }
 
-struct err *acme_nonces_take(struct acme_nonces *p, char **ret)
+struct err *acme_nonces_take(struct acme_nonces *p, unsigned to_follow, char **ret)
 {
-    struct acme_nonce_waiter w = {0};
+    struct acme_nonce_waiter w = {.to_follow = to_follow};
 
     TRY(fiber_check());
     expire(p);
@@ -95,12 +118,7 @@ struct err *acme_nonces_take(struct acme_nonces *p, char **ret)
         return NULL;
     }
     fiber_wait_init(&w.wait, "nonce", false);
-    if (p->last != NULL)
-        p->last->next = &w;
-    else
-        p->first = &w;
-    p->last = &w;
-    p->n_waiters++;
+    add_waiter(p, &w);
     p->wanted(p->arg);
     struct err *stop = fiber_wait_for(&w.wait);
     if (stop != NULL) {

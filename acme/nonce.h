@@ -40,8 +40,10 @@ void acme_nonces_init(struct acme_nonces *p, struct world *world, size_t per_sec
 /* Nobody may be waiting. */
 void acme_nonces_done(struct acme_nonces *p);
 
-/* One that nobody has used; waits for the first that comes, from a reply or a fetch. */
-struct err *acme_nonces_take(struct acme_nonces *p, char **ret) MAY_SUSPEND NODISCARD;
+/* One that nobody has used; waits for one to come, from a reply or a fetch. Those who wait are
+ * served by the number of requests that must still follow theirs, most first, then in turn. */
+struct err *acme_nonces_take(struct acme_nonces *p, unsigned to_follow, char **ret)
+        MAY_SUSPEND NODISCARD;
 
 /* Is this text a nonce we want to send back? (base64url, RFC 8555 6.5.1) */
 bool acme_nonce_ok(const char *text);

@@ -285,6 +285,17 @@ struct err *acme_authorization_decode(const struct acme_client *client, const ch
 
 /* ---- requests ---- */
 
+static struct err *get(struct acme_client *client, const char *url, unsigned to_follow,
+        struct http_reply *ret) MAY_SUSPEND;
+static struct err *get(
+        struct acme_client *client, const char *url, unsigned to_follow, struct http_reply *ret)
+{
+    const struct acme_request request = {
+            .url = url, .retries = ACME_RETRIES, .to_follow = to_follow};
+
+    return acme_client_send(client, &request, ret);
+}
+
 static struct wall read_retry_after(struct acme_client *client, const struct http_reply *reply)
 {
     struct wall when = {0};
@@ -324,8 +335,10 @@ struct err *acme_order_new(struct acme_client *client, const struct name_list *n
     AUTO_HTTP_REPLY struct http_reply reply = {0};
     AUTO_FREE char *payload = order_payload(names, profile);
     /* Once more only: if the first try did reach the CA, that leaves one order too many. */
-    const struct acme_request request = {
-            .resource = ACME_NEW_ORDER, .payload = payload, .retries = 1};
+    const struct acme_request request = {.resource = ACME_NEW_ORDER,
+            .payload = payload,
+            .retries = 1,
+            .to_follow = ACME_AFTER_ORDER};
     struct fiber_sem *slots = acme_client_order_slots(client);
 
     if (names->n == 0 || names->n > ACME_ORDER_NAMES_MAX)
@@ -346,7 +359,7 @@ struct err *acme_order_fetch(struct acme_client *client, const char *url, struct
 {
     AUTO_HTTP_REPLY struct http_reply reply = {0};
 
-    TRY_CTX(acme_client_post(client, url, NULL, NULL, &reply), "order %s", url);
+    TRY_CTX(get(client, url, ACME_AFTER_POLL, &reply), "order %s", url);
     return decode_order(client, url, &reply, ret);
 }
 
@@ -358,8 +371,9 @@ struct err *acme_order_finalize(struct acme_client *client, const struct acme_or
 
     json_put_str(root, "csr", csr);
     AUTO_FREE char *payload = json_text(root);
-    TRY_CTX(acme_client_post(client, order->finalize, payload, NULL, &reply), "finalize %s",
-            order->url);
+    const struct acme_request request = {
+            .url = order->finalize, .payload = payload, .to_follow = ACME_AFTER_FINALIZE};
+    TRY_CTX(acme_client_send(client, &request, &reply), "finalize %s", order->url);
     /* Some CAs name the order in Location here, some don't: it is the one we know. */
     return decode_order(client, order->url, &reply, ret);
 }
@@ -385,7 +399,7 @@ struct err *acme_authorization_fetch(struct acme_client *client, const char *url
 {
     AUTO_HTTP_REPLY struct http_reply reply = {0};
 
-    TRY_CTX(acme_client_post(client, url, NULL, NULL, &reply), "authorization %s", url);
+    TRY_CTX(get(client, url, ACME_AFTER_AUTHORIZATION, &reply), "authorization %s", url);
     TRY(acme_authorization_decode(
             client, url, challenge_type, buf_str(&reply.body), reply.body.len, ret));
     ret->retry_after = read_retry_after(client, &reply);
@@ -405,7 +419,8 @@ struct err *acme_challenge_answer(struct acme_client *client, const char *challe
 {
     AUTO_HTTP_REPLY struct http_reply reply = {0};
 
-    TRY_CTX(acme_client_post(client, challenge_url, "{}", NULL, &reply), "challenge %s",
-            challenge_url);
+    const struct acme_request request = {
+            .url = challenge_url, .payload = "{}", .to_follow = ACME_AFTER_CHALLENGE};
+    TRY_CTX(acme_client_send(client, &request, &reply), "challenge %s", challenge_url);
     return NULL;
 }

@@ -18,8 +18,9 @@ struct scene {
     unsigned asked;      /* calls of wanted() */
     struct fiber *taker; /* one that waits */
     struct err *error;
-    char *got[4];
+    char *got[8];
     size_t n_got;
+    unsigned to_follow; /* of who takes next */
 };
 
 static void wanted(void *arg)
@@ -48,7 +49,7 @@ static struct err *take_one(void *arg)
     char *nonce = NULL;
 
     s->taker = fiber_self();
-    struct err *e = acme_nonces_take(&s->pool, &nonce);
+    struct err *e = acme_nonces_take(&s->pool, s->to_follow, &nonce);
     if (e != NULL) {
         err_free(s->error);
         s->error = e;
@@ -159,6 +160,52 @@ static void those_who_wait_are_served_in_turn_or_leave(void **state)
     run(who_waits);
 }
 
+struct one {
+    struct scene *scene;
+    unsigned to_follow;
+    char id;
+};
+
+static struct err *take_and_tell(void *arg) MAY_SUSPEND;
+static struct err *take_and_tell(void *arg)
+{
+    struct one *one = arg;
+    AUTO_FREE char *nonce = NULL;
+
+    TRY(acme_nonces_take(&one->scene->pool, one->to_follow, &nonce));
+    one->scene->got[one->scene->n_got++] = str_printf("%c", one->id);
+    return NULL;
+}
+
+static struct err *long_and_short_ways(void *arg) MAY_SUSPEND;
+static struct err *long_and_short_ways(void *arg)
+{
+    struct scene *s = arg;
+    struct one ones[] = {{s, 2, 'a'}, {s, 5, 'b'}, {s, 2, 'c'}, {s, 6, 'd'}, {s, 0, 'e'},
+            {s, 5, 'f'}, {s, 6, 'g'}};
+    AUTO_BUF struct buf order = BUF_INIT(64);
+    struct fiber_group group;
+
+    fiber_group_init(&group);
+    for (size_t i = 0; i < ARRAY_SIZE(ones); i++)
+        fiber_group_spawn(&group, "one", take_and_tell, &ones[i]);
+    TRY(fiber_yield());
+    assert_int_equal(s->pool.n_waiters, ARRAY_SIZE(ones));
+    for (size_t i = 0; i < ARRAY_SIZE(ones); i++)
+        acme_nonces_give(&s->pool, "nonce");
+    TRY(fiber_group_wait(&group));
+    for (size_t i = 0; i < s->n_got; i++)
+        buf_puts(&order, s->got[i]);
+    assert_string_equal(buf_str(&order), "dgbface");
+    assert_int_equal(s->pool.n_waiters, 0);
+    return NULL;
+}
+
+static void the_longest_way_to_go_comes_first(void **state)
+{
+    run(long_and_short_ways);
+}
+
 static struct err *failing(void *arg) MAY_SUSPEND;
 static struct err *failing(void *arg)
 {
@@ -244,6 +291,7 @@ int main(void)
             cmocka_unit_test(nonces_are_used_once_and_newest_first),
             cmocka_unit_test(the_pool_is_bounded_in_size_and_age),
             cmocka_unit_test(those_who_wait_are_served_in_turn_or_leave),
+            cmocka_unit_test(the_longest_way_to_go_comes_first),
             cmocka_unit_test(a_failed_fetch_is_told_to_one_who_waits),
             cmocka_unit_test(what_is_on_its_way_is_not_fetched),
             cmocka_unit_test(fetches_keep_to_the_limit_of_lets_encrypt),
