@@ -129,6 +129,11 @@ static struct err *next_certificate(struct scan *s, const char **ret_begin, size
 
 static struct err *decode_certificate(const char *block, size_t len, size_t index, X509 **ret)
 {
+    X509 *known = crypto_cache_get(block, len);
+    if (known != NULL) {
+        *ret = known;
+        return NULL;
+    }
     AUTO_BIO BIO *bio = BIO_new_mem_buf(block, (int)len);
     char *name = NULL, *header = NULL;
     unsigned char *der = NULL;
@@ -145,6 +150,7 @@ static struct err *decode_certificate(const char *block, size_t len, size_t inde
         return ERR_OPENSSL(ERR_PROTOCOL, "certificate %zu of the chain is no X.509", index + 1);
     if (!whole)
         return ERR(ERR_PROTOCOL, "certificate %zu of the chain has bytes behind it", index + 1);
+    crypto_cache_put(block, len, cert);
     *ret = STEAL(cert);
     return NULL;
 }

@@ -42,6 +42,10 @@ struct key {
  * private keys are passed over. ERR_PROTOCOL. */
 struct err *crypto_read_certs(const char *pem, size_t len, bool allow_key, STACK_OF(X509) **ret)
         NODISCARD;
+/* The certificate that this PEM text was decoded to before, owned by the caller, or NULL; and the
+ * note of it. Any thread. */
+X509 *crypto_cache_get(const char *text, size_t len) NODISCARD;
+void crypto_cache_put(const char *text, size_t len, X509 *cert);
 /* The first private key of a PEM text, and its type. ERR_CONFIG for a key with a password or of a
  * type that CAs or ejabberd don't take; what names the place in messages. */
 struct err *crypto_read_key(const char *pem, size_t len, const char *what, struct key **ret)
