@@ -36,6 +36,7 @@ struct http_transfer {
     struct http_reply *reply;
     long status;         /* of the status line seen last */
     size_t header_bytes; /* of the header section seen last */
+    size_t folded;       /* lines of it that go on with the one before */
     bool in_header;
     size_t max_body;
     bool follows; /* a redirect's own body is of no interest: dropped, with a limit of its own */

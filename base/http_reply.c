@@ -101,6 +101,7 @@ static bool take_line(struct http_transfer *t, const char *line, size_t len)
         headers_free(t->reply);
         t->status = status_of(line, len);
         t->header_bytes = len;
+        t->folded = 0;
         t->in_header = true;
         return true;
     }
@@ -115,6 +116,9 @@ static bool take_line(struct http_transfer *t, const char *line, size_t len)
         return true;
     }
     if (folded) {
+        /* Each copies the value so far, which adds up if there is no limit. */
+        if (t->folded++ == HTTP_REPLY_HEADERS_MAX)
+            return false;
         header_continue(t->reply, line, len);
         return true;
     }
