@@ -31,8 +31,10 @@ def targets() -> list[str]:
 
 def build(names: list[str]) -> None:
     if not (BUILD / "build.ninja").exists():
-        subprocess.run(SETUP, cwd=ROOT, env=os.environ | {"CC": "clang"}, check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["ninja", "-C", str(BUILD), *(f"tests/fuzz/fuzz_{name}" for name in names)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(SETUP, cwd=ROOT, env=os.environ | {"CC": "clang"}, check=True, stdout=sys.stderr)
+    ninja = subprocess.run(["ninja", "-C", str(BUILD), *(f"tests/fuzz/fuzz_{name}" for name in names)], capture_output=True, text=True)
+    if ninja.returncode:
+        raise SystemExit(f"{ninja.stdout}{ninja.stderr}")
 
 
 def run(name: str, seconds: int) -> bool:
