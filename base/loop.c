@@ -137,9 +137,11 @@ static void run_timers(struct loop *loop)
 
 /* ---- lifecycle ---- */
 
+/* Its only purpose is to end uv_run(). It makes nobody ready itself, so one that is due already
+ * when uv_run() begins would be over before the poll and not end that. */
 static void on_timer(uv_timer_t *timer)
 {
-    (void)timer; /* its only purpose is to end uv_run() */
+    uv_stop(timer->loop);
 }
 
 struct err *loop_new(struct loop **ret)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <dlfcn.h>
 
 #include "base/fiber.h"
 
@@ -663,12 +664,56 @@ static void a_timer_wakes_at_once(void **state)
     assert_false(guard_ran);
 }
 
+/* ---- held up between arming the loop's timer and uv_run() ---- */
+
+static bool hold_up;
+
+/* In the place of libuv's: as if the machine was busy with others right after it. */
+int uv_timer_start(uv_timer_t *timer, uv_timer_cb cb, uint64_t timeout, uint64_t repeat)
+{
+    static int (*real)(uv_timer_t *, uv_timer_cb, uint64_t, uint64_t);
+
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "uv_timer_start");
+    int rc = real(timer, cb, timeout, repeat);
+    if (hold_up)
+        usleep((useconds_t)(timeout + 2) * 1000);
+    return rc;
+}
+
+static struct err *sleep_shortly(void *arg) MAY_SUSPEND;
+static struct err *sleep_shortly(void *arg)
+{
+    (void)arg;
+    uv_timer_t *guard = MEM_NEW(uv_timer_t);
+
+    guard_ran = false;
+    uv_timer_init(loop_uv(the_loop), guard);
+    uv_timer_start(guard, note_guard, 5000, 0);
+    hold_up = true;
+    struct err *e = fiber_sleep(3);
+    hold_up = false;
+    loop_close_free((uv_handle_t *)guard);
+    return e;
+}
+
+static void a_sleep_ends_though_we_were_held_up(void **state)
+{
+    (void)state;
+    struct loop *loop = NULL;
+
+    assert_null(loop_new(&loop));
+    assert_null(run_on(loop, sleep_shortly));
+    assert_false(guard_ran);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
             cmocka_unit_test(virtual_time_jumps),
             cmocka_unit_test(real_time_passes),
             cmocka_unit_test(a_timer_wakes_at_once),
+            cmocka_unit_test(a_sleep_ends_though_we_were_held_up),
             cmocka_unit_test(group_runs_at_once),
             cmocka_unit_test(first_error_cancels_the_rest),
             cmocka_unit_test(keep_going_lets_the_others_end),
