@@ -5,7 +5,6 @@
  * handshake shows the certificate.
  */
 #include "agent/command.h"
-#include "agent/reconcile.h"
 
 #include <stdio.h>
 
@@ -37,7 +36,6 @@ struct verify_job {
     const struct host *host;
     struct fiber_sem *sem;
     struct proof_limits *limits;
-    struct host_facts facts;
     struct service_result results[N_SERVICES];
 };
 
@@ -48,7 +46,6 @@ struct service_job {
 
 static void verify_job_done(struct verify_job *job)
 {
-    host_facts_done(&job->facts);
     for (size_t i = 0; i < N_SERVICES; i++) {
         free(job->results[i].target);
         free(job->results[i].problem);
@@ -169,9 +166,7 @@ static struct err *verify_host(void *arg)
     struct verify_job *job = arg;
 
     TRY(fiber_sem_acquire(job->sem));
-    struct err *e = reconcile_load_facts(job->agent, job->host, &job->facts);
-    if (e == NULL)
-        e = verify_services(job);
+    struct err *e = verify_services(job);
     fiber_sem_release(job->sem);
     return e;
 }
