@@ -475,7 +475,11 @@ static struct err *follow(struct http_client *client, const struct http_request 
 
     for (unsigned hops = 0;; hops++) {
         AUTO_FREE char *next = NULL;
-        TRY(perform_hop(client, &hop, reply, &next));
+        struct err *e = perform_hop(client, &hop, reply, &next);
+        if (e != NULL)
+            return hops == 0 ? e
+                             : err_context(e, "%s: redirected to %s://%s port %u", first->host,
+                                       target.scheme, target.host, target.port);
         if (next == NULL)
             return NULL;
         if (hops == HTTP_REDIRECTS_MAX)
