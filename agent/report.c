@@ -247,10 +247,15 @@ static void print_next_try(struct buf *out, const struct host_result *r, struct 
     buf_putc(out, '\n');
 }
 
-static void print_failed_names(struct buf *out, const struct host_result *r)
+/* The error's own text has all of it in one line. */
+static void print_failed_names(struct buf *out, const struct host_result *r, const struct style *s)
 {
+    buf_printf(out, "%s%s: failed:%s the CA could not validate %zu of %zu names:\n", s->bad,
+            r->host->host.text, s->off, r->n_failed, r->plan.names.n);
     for (size_t i = 0; i < r->n_failed; i++)
-        buf_printf(out, "  %s: %s\n", r->failed[i].name.text, err_text(r->failed[i].error));
+        buf_printf(out, "    %s: %s\n", r->failed[i].name.text, err_text(r->failed[i].error));
+    if (err_advice(r->error) != NULL)
+        buf_printf(out, "  do:   %s\n", err_advice(r->error));
 }
 
 void report_print_result(struct buf *out, const struct host_result *r, struct wall now, bool color)
@@ -273,7 +278,9 @@ void report_print_result(struct buf *out, const struct host_result *r, struct wa
         break;
     case HOST_UNDEPLOYED:
     case HOST_FAILED:
-        if (r->error != NULL)
+        if (r->error != NULL && r->n_failed > 0)
+            print_failed_names(out, r, &s);
+        else if (r->error != NULL)
             print_error(out, host, r->outcome == HOST_FAILED ? "failed" : "issued, not deployed",
                     r->error, s.bad, s.off);
         else if (r->n_nodes == 0)
@@ -283,7 +290,6 @@ void report_print_result(struct buf *out, const struct host_result *r, struct wa
     case HOST_OUTCOME_MAX:
         break;
     }
-    print_failed_names(out, r);
     if (r->outcome == HOST_FAILED || r->outcome == HOST_UNDEPLOYED)
         print_next_try(out, r, now);
 }
