@@ -118,8 +118,8 @@ struct err *store_live_load(struct store *store, const struct name *host,
 struct store_install {
     const struct name_list *wanted; /* of the host set, for "worse" */
     const char *roots;              /* trust for "worse"; NULL: system store */
-    bool allow_earlier_expiry; /* CA, profile, ARI or --force asked for it, or the live one is due
-                                */
+    bool allow_earlier_expiry; /* CA, profile, ARI or --force asked for it, or the live one is due;
+                                  an earlier generation of ours gives way in any case */
     struct wall now;
 };
 enum store_installed { STORE_INSTALLED, STORE_ALREADY_THERE, STORE_WORSE };

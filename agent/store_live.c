@@ -205,9 +205,10 @@ static struct err *ask_trust(const struct install_job *job, const char *pem, siz
     return NULL;
 }
 
-/* Which CA the live one came from is not in it, but in the generation with the same leaf. */
-static struct err *live_is_staging(
-        const struct install_job *job, const struct cert_info *live, bool *ret)
+/* Which CA the live one came from is not in it, but in the generation with the same leaf. *ret is
+ * empty where there is none. */
+static struct err *find_origin(
+        const struct install_job *job, const struct cert_info *live, struct store_generation *ret)
 {
     AUTO_FREE uint64_t *numbers = NULL;
     size_t n = 0;
@@ -219,11 +220,11 @@ static struct err *live_is_staging(
         if (bad != NULL)
             continue;
         if (memcmp(m.generation.cert.leaf_sha256, live->leaf_sha256, 32) == 0) {
-            *ret = m.generation.staging;
+            *ret = m.generation;
+            m.generation = (struct store_generation){0};
             return NULL;
         }
     }
-    *ret = false;
     return NULL;
 }
 
@@ -234,12 +235,19 @@ static struct err *judge(
     struct store_candidate candidate = {
             .cert = &m->generation.cert, .staging = m->generation.staging};
     TRY(ask_trust(job, m->chain_pem, m->chain_len, candidate.cert, &candidate.trusted));
+    AUTO(store_generation_done) struct store_generation origin = {0};
+    struct store_install install = *job->install;
     bool usable = file->state == STORE_LIVE_GOOD;
     if (usable) {
         TRY(ask_trust(job, buf_str(&file->pem), file->pem.len, live.cert, &live.trusted));
-        TRY(live_is_staging(job, live.cert, &live.staging));
+        TRY(find_origin(job, live.cert, &origin));
+        live.staging = origin.staging;
     }
-    bool may = store_may_replace(usable ? &live : NULL, &candidate, job->install, &job->why);
+    /* A later generation than the live one was ordered for a reason, which may have been forgotten
+     * by a crash since. */
+    if (origin.number != 0 && origin.number < job->generation)
+        install.allow_earlier_expiry = true;
+    bool may = store_may_replace(usable ? &live : NULL, &candidate, &install, &job->why);
     job->result = may ? STORE_INSTALLED : STORE_WORSE;
     return NULL;
 }

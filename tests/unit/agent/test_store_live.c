@@ -326,6 +326,21 @@ FIBER_TEST(worse_ones_stay_out)
     assert_live_is(fx, number);
 }
 
+/* The reason why a later one was ordered may be forgotten (a crash), or lie in the names; but an
+ * earlier one doesn't come back. */
+FIBER_TEST(later_generation_may_end_earlier)
+{
+    assert_ok(reopen(fx, false));
+    uint64_t first = issue(fx, (struct cert_wish){.days = 60});
+    assert_int_equal(install(fx, first, false, NULL), STORE_INSTALLED);
+    uint64_t second = issue(fx, (struct cert_wish){.days = 30});
+    assert_int_equal(install(fx, second, false, NULL), STORE_INSTALLED);
+    uint64_t third = issue(fx, (struct cert_wish){.days = 90});
+    assert_int_equal(install(fx, third, false, NULL), STORE_INSTALLED);
+    assert_int_equal(install(fx, first, false, "before the live one"), STORE_WORSE);
+    assert_live_is(fx, third);
+}
+
 FIBER_TEST(expired_never_goes_in)
 {
     assert_ok(reopen(fx, false));
@@ -472,6 +487,7 @@ int main(void)
             STORE_TEST(start_certificate_gives_way_to_an_unknown_ca),
             STORE_TEST(expired_gives_way),
             STORE_TEST(worse_ones_stay_out),
+            STORE_TEST(later_generation_may_end_earlier),
             STORE_TEST(expired_never_goes_in),
             STORE_TEST(staging_follows_staging),
             STORE_TEST(growth),
