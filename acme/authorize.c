@@ -9,6 +9,7 @@
 #include "acme/flow.h"
 
 #define REMOVE_MS     (60 * CLOCK_SEC)
+#define VERDICT_MS    (3 * CLOCK_SEC)
 #define ANSWER_TRIES  3
 #define ANSWER_PAUSE  250
 #define REASON_MAX    600
@@ -204,6 +205,7 @@ static struct err *tell_ca(struct acme_item *item)
     /* A challenge that is "processing" was answered by an earlier run. */
     if (item->authorization.challenge_status != ACME_PENDING)
         return NULL;
+    item->told = true;
     for (unsigned tries = 1; !arrived; tries++) {
         struct err *e =
                 acme_challenge_answer(item->flow->client, item->authorization.challenge_url);
@@ -250,6 +252,25 @@ static struct err *keep_one(void *arg)
 void acme_flow_keep_answers(struct acme_flow *f)
 {
     err_ignore(for_each_item(f, "keep", keep_one, true), "the CA says what it makes of it");
+}
+
+static struct err *await_verdict(void *arg) MAY_SUSPEND;
+static struct err *await_verdict(void *arg)
+{
+    struct acme_item *item = arg;
+
+    while (item->told && is_pending(item)) {
+        TRY(fetch_one(item));
+        if (is_pending(item))
+            TRY(fiber_sleep(ANSWER_PAUSE));
+    }
+    return NULL;
+}
+
+void acme_flow_await_verdicts(struct acme_flow *f)
+{
+    FIBER_SHIELD(VERDICT_MS);
+    err_ignore(for_each_item(f, "verdict", await_verdict, true), "then they fail");
 }
 
 static struct err *remove_one(void *arg) MAY_SUSPEND;

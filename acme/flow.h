@@ -14,6 +14,7 @@ struct acme_item {
     struct name name; /* as in the order, wildcards with "*." */
     struct acme_authorization authorization;
     struct acme_challenge challenge;
+    bool told;      /* the CA may have been asked to validate */
     bool presented; /* present() was called and remove() was not */
 };
 
@@ -43,6 +44,9 @@ bool acme_flow_authorizations_alive(const struct acme_flow *f);
 struct err *acme_flow_answer_challenges(struct acme_flow *f) MAY_SUSPEND NODISCARD;
 /* While the CA validates: what somebody else took away is presented again. */
 void acme_flow_keep_answers(struct acme_flow *f) MAY_SUSPEND;
+/* For a flow that was canceled: a validation that is under way fails if its answer is taken away
+ * now, and the order with it. Waits a few seconds for the CA's verdicts. */
+void acme_flow_await_verdicts(struct acme_flow *f) MAY_SUSPEND;
 /* Takes away what was presented; never fails, bounded, heeds no cancel. */
 void acme_flow_remove_answers(struct acme_flow *f) MAY_SUSPEND;
 /* After a validation that came to nothing: which names failed and why (into f->failed), pending

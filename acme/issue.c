@@ -17,8 +17,9 @@
 #include "acme/cert.h"
 #include "acme/flow.h"
 
-#define VALIDATION_MS (5 * CLOCK_MIN)
-#define FINALIZE_MS   (10 * CLOCK_MIN)
+#define VALIDATION_MS  (5 * CLOCK_MIN)
+#define FINALIZE_MS    (10 * CLOCK_MIN)
+#define ORDER_GRACE_MS (3 * CLOCK_SEC)
 /* Short notes on the caller's disk, which a cancel must not prevent. */
 #define NOTE_MS (30 * CLOCK_SEC)
 /* Between polls: a round trip, at least and at most so long, then growing by 1.6 up to the last. */
@@ -146,6 +147,45 @@ static struct err *resume_order(struct acme_flow *f, const char *url, bool *ret_
     return NULL;
 }
 
+struct order_request {
+    struct acme_flow *flow;
+    struct fiber_event answered;
+};
+
+static struct err *send_order(void *arg) MAY_SUSPEND;
+static struct err *send_order(void *arg)
+{
+    struct order_request *r = arg;
+    const struct acme_issue *issue = r->flow->issue;
+    struct err *e = acme_order_new(r->flow->client, issue->names, issue->profile, &r->flow->order);
+
+    fiber_event_set(&r->answered);
+    return e;
+}
+
+static struct err *await_order(struct fiber_group *group) MAY_SUSPEND;
+static struct err *await_order(struct fiber_group *group)
+{
+    FIBER_SHIELD(ORDER_GRACE_MS);
+    return fiber_group_wait(group);
+}
+
+/* An order whose URL we never learn is an order too many: a cancel waits a little for the reply. */
+static struct err *new_order(struct acme_flow *f) MAY_SUSPEND;
+static struct err *new_order(struct acme_flow *f)
+{
+    struct order_request r = {.flow = f};
+    struct fiber_group group;
+    bool answered;
+
+    fiber_event_init(&r.answered);
+    fiber_group_init(&group);
+    fiber_group_spawn(&group, "new order", send_order, &r);
+    err_ignore(fiber_event_wait(&r.answered, -1, &answered), "seen again below");
+    struct err *e = await_order(&group);
+    return e == NULL ? NULL : err_first(fiber_check(), e);
+}
+
 static struct err *make_order(struct acme_flow *f) MAY_SUSPEND;
 static struct err *make_order(struct acme_flow *f)
 {
@@ -153,7 +193,7 @@ static struct err *make_order(struct acme_flow *f)
 
     acme_flow_drop_items(f); /* of an order before this one */
     acme_client_want_nonces(f->client, issue->names->n);
-    TRY(acme_order_new(f->client, issue->names, issue->profile, &f->order));
+    TRY(new_order(f));
     f->new_order = true;
     if (!same_names(&f->order.identifiers, issue->names))
         return ERR(ERR_PROTOCOL, "newOrder: the CA's order %s is for other names than asked for",
@@ -471,6 +511,8 @@ struct err *acme_issue(const struct acme_issue *issue, struct acme_issue_result 
     unsigned generation = acme_account_generation(issue->account);
 
     struct err *e = run(&f, issue->order_url);
+    if (err_is(e, ERR_CANCELED))
+        acme_flow_await_verdicts(&f);
     acme_flow_remove_answers(&f);
     if (is_problem(e, ACME_ACCOUNT_DOES_NOT_EXIST)) {
         err_ignore(e, "the account is made again");

@@ -86,7 +86,7 @@ static void failing_names(struct scene *s)
 /* A first order that is half done: its answers were given, nothing is decided. */
 static void half_done(struct scene *s)
 {
-    s->ca.validation_ms = 3 * CLOCK_SEC;
+    s->ca.validation_ms = 10 * CLOCK_SEC; /* longer than a canceled flow waits */
     s->fw.fault = FAKE_FAULT_CANCEL;
     s->fw.fault_at = 22; /* the first poll */
     err_free(scene_run(s));
