@@ -27,6 +27,9 @@ static void on_signal(uv_signal_t *handle, int number)
     struct signals *s = handle->data;
 
     (void)number;
+    /* Asked again: at once. The state on disk stands at every instant. */
+    if (s->asked)
+        _exit(EXIT_OWN_FAILURE);
     s->asked = true;
     loop_cancel_all(s->loop);
 }
@@ -47,6 +50,8 @@ static void harden(void)
     const struct rlimit no_core = {0, 0};
 
     umask(077);
+    /* libcurl would write the session keys of its connections there. */
+    unsetenv("SSLKEYLOGFILE");
     setrlimit(RLIMIT_CORE, &no_core);
     prctl(PR_SET_DUMPABLE, 0);
     /* Full disks and closed pipes are errors of a write, not deaths. */
@@ -157,6 +162,11 @@ static struct err *run_on_loop(struct command_context *context)
     context->world = world;
     fiber_spawn(loop, context->line->command->name, run_command, context, command_ended);
     loop_run(loop);
+    if (signals.asked) {
+        /* A look-up of the system's resolver can't be canceled and would hold loop_free(). */
+        fflush(NULL);
+        _exit(context->exit_status);
+    }
     loop_close_free((uv_handle_t *)signals.term);
     loop_close_free((uv_handle_t *)signals.interrupt);
     return NULL;
