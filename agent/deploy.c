@@ -323,19 +323,35 @@ static struct err *install(struct agent *agent, struct deploy_item *item, bool *
     return NULL;
 }
 
-static struct err *install_all(
-        struct agent *agent, struct deploy_item *items, size_t n, bool *ret_changed) MAY_SUSPEND;
-static struct err *install_all(
-        struct agent *agent, struct deploy_item *items, size_t n, bool *ret_changed)
+/* One host. */
+struct item_job {
+    struct agent *agent;
+    struct deploy_item *item;
+    bool changed;
+};
+
+/* The work on files of all hosts at once: the disk's waits overlap. */
+static struct err *for_each_item(struct item_job *jobs, size_t n, struct err *(*fn)(void *job))
+        MAY_SUSPEND;
+static struct err *for_each_item(struct item_job *jobs, size_t n, struct err *(*fn)(void *job))
 {
-    for (size_t i = 0; i < n; i++) {
-        bool changed;
-        struct err *e = install(agent, &items[i], &changed);
-        if (err_is(e, ERR_CANCELED))
-            return e;
-        *ret_changed |= changed;
-        items[i].left_out = e;
-    }
+    struct fiber_group group;
+
+    fiber_group_init(&group);
+    for (size_t i = 0; i < n; i++)
+        fiber_group_spawn(&group, jobs[i].item->facts->host->host.text, fn, &jobs[i]);
+    return fiber_group_wait(&group);
+}
+
+static struct err *install_one(void *arg) MAY_SUSPEND;
+static struct err *install_one(void *arg)
+{
+    struct item_job *job = arg;
+
+    struct err *e = install(job->agent, job->item, &job->changed);
+    if (err_is(e, ERR_CANCELED))
+        return e;
+    job->item->left_out = e;
     return NULL;
 }
 
@@ -404,6 +420,14 @@ static struct err *save(struct agent *agent, struct deploy_item *item)
     return NULL;
 }
 
+static struct err *save_one(void *arg) MAY_SUSPEND;
+static struct err *save_one(void *arg)
+{
+    const struct item_job *job = arg;
+
+    return save(job->agent, job->item);
+}
+
 static void free_proofs(struct node_run *runs, size_t n_nodes, size_t n)
 {
     for (size_t k = 0; k < n_nodes; k++) {
@@ -421,16 +445,20 @@ static struct err *deploy_nodes(struct agent *agent, struct node_run *runs,
 static struct err *deploy_nodes(
         struct agent *agent, struct node_run *runs, struct deploy_item *items, size_t n)
 {
+    AUTO_FREE struct item_job *jobs = mem_array(n, sizeof(*jobs));
     bool changed = false;
     size_t n_nodes = agent->config->n_nodes;
 
+    for (size_t i = 0; i < n; i++)
+        jobs[i] = (struct item_job){.agent = agent, .item = &items[i]};
     for (size_t k = 0; k < n_nodes; k++)
         TRY(prove_all(&runs[k], runs[k].before, true));
-    TRY(install_all(agent, items, n, &changed));
+    TRY(for_each_item(jobs, n, install_one));
+    for (size_t i = 0; i < n; i++)
+        changed |= jobs[i].changed;
     for (size_t k = 0; k < n_nodes; k++)
         TRY(deploy_node(&runs[k], changed));
-    for (size_t i = 0; i < n; i++)
-        TRY(save(agent, &items[i]));
+    TRY(for_each_item(jobs, n, save_one));
     for (size_t i = 0; i < n; i++)
         report_host(agent->report, &items[i].facts->host->host, NULL);
     return NULL;
