@@ -272,16 +272,19 @@ static void wait_for(struct plan *plan, struct wall at, char *reason)
     set_reason(plan, reason);
 }
 
-/* Of the wanted names, what the live certificate covers and this order would lose. An expired one
- * has nothing to lose, nor has a self-signed one, which no client takes (store_rules.c). */
+/* Of the wanted names, what the live certificate covers and this order would lose; where its file
+ * is lost, the one that is going to be put back. An expired one has nothing to lose, nor has a
+ * self-signed one, which no client takes (store_rules.c). */
 static const char *would_lose(const struct host_facts *f, const struct name_list *ready)
 {
-    if (f->live != STORE_LIVE_GOOD || f->live_cert.self_signed ||
-            !wall_before(f->now, f->live_cert.not_after))
+    const struct cert_info *live = f->live == STORE_LIVE_GOOD ? &f->live_cert : &f->generation.cert;
+
+    if ((f->live != STORE_LIVE_GOOD && f->generation.number == 0) || live->self_signed ||
+            !wall_before(f->now, live->not_after))
         return NULL;
     for (size_t i = 0; i < f->host->names.n; i++) {
         const struct name *name = &f->host->names.v[i];
-        if (cert_covers(&f->live_cert, name) && !name_list_has(ready, name))
+        if (cert_covers(live, name) && !name_list_has(ready, name))
             return name->text;
     }
     return NULL;

@@ -206,6 +206,9 @@ static void a_live_certificate_is_never_shrunk(void **state)
     give_certificate(&f, 5, 10 * CLOCK_DAY);
     block(&f, 2);
     expect(&f, PLAN_WAIT, WANT_DUE, 0);
+    f.facts.live = STORE_LIVE_NONE; /* lost: it is going to be put back */
+    expect(&f, PLAN_WAIT, WANT_DUE, 0);
+    f.facts.live = STORE_LIVE_GOOD;
     /* Once it has expired there is nothing to lose. */
     f.facts.now = wall_add(NOW, 11 * CLOCK_DAY);
     expect(&f, PLAN_ORDER, WANT_DUE, 4);
