@@ -120,12 +120,43 @@ static bool reload_may_help(const struct node_run *run, bool first)
     return false;
 }
 
-static bool any_handshake_failed(const struct node_run *run)
+/* ---- what works no longer ---- */
+
+static bool handshake_worked(const struct proof_check *check)
+{
+    return check->state == PROOF_OK || check->state == PROOF_OTHER_CERTIFICATE ||
+           check->state == PROOF_NOT_VALID;
+}
+
+static const struct proof_check *baseline_of(
+        const struct proof_result *before, const struct proof_check *check)
+{
+    for (size_t i = 0; i < before->n; i++)
+        if (before->checks[i].port == check->port && before->checks[i].sni == check->sni &&
+                name_equal(&before->checks[i].name, &check->name))
+            return &before->checks[i];
+    return NULL;
+}
+
+/* A handshake that worked before we came and fails now; unless: but not if it worked with this
+ * certificate (or NULL). */
+static const struct proof_check *find_broken(
+        const struct proof_result *before, const struct proof_result *now, const uint8_t *unless)
+{
+    for (size_t i = 0; i < now->n; i++) {
+        const struct proof_check *was = baseline_of(before, &now->checks[i]);
+        if (now->checks[i].state == PROOF_FAILED && was != NULL && handshake_worked(was) &&
+                (unless == NULL || memcmp(was->leaf_sha256, unless, 32) != 0))
+            return &now->checks[i];
+    }
+    return NULL;
+}
+
+static bool any_broken(const struct node_run *run)
 {
     for (size_t i = 0; i < run->n; i++)
-        for (size_t k = 0; k < run->now[i].n; k++)
-            if (run->now[i].checks[k].state == PROOF_FAILED)
-                return true;
+        if (find_broken(&run->before[i], &run->now[i], NULL) != NULL)
+            return true;
     return false;
 }
 
@@ -144,50 +175,26 @@ static struct err *reload(struct node_run *run)
     return NULL;
 }
 
-/* Reload and look, again while some port still has another certificate; one that does not answer at
- * all is only looked at again. *ret_reload is the last reload's error. */
+/* Reload and look, again while some port still has another certificate or no longer answers: where
+ * the options of a listener were changed too, ejabberd may fail to open it again, until the next
+ * reload. *ret_reload is the last reload's error. */
 static struct err *reload_and_prove(struct node_run *run, struct err **ret_reload) MAY_SUSPEND;
 static struct err *reload_and_prove(struct node_run *run, struct err **ret_reload)
 {
     for (int round = 0; round < RELOADS_PER_TRY; round++) {
         if (round > 0)
             TRY(fiber_sleep(SETTLE_MS));
-        if (round == 0 || reload_may_help(run, false))
-            *ret_reload = reload(run);
+        *ret_reload = reload(run);
         if (err_is(*ret_reload, ERR_CANCELED))
             return STEAL(*ret_reload);
         TRY(prove_all(run, run->now, false));
-        if (*ret_reload != NULL || !(reload_may_help(run, false) || any_handshake_failed(run)))
+        if (*ret_reload != NULL || !(reload_may_help(run, false) || any_broken(run)))
             break;
     }
     return NULL;
 }
 
 /* ---- roll-back ---- */
-
-static bool handshake_worked(const struct proof_check *check)
-{
-    return check->state == PROOF_OK || check->state == PROOF_OTHER_CERTIFICATE ||
-           check->state == PROOF_NOT_VALID;
-}
-
-/* What worked with the newest certificate (leaf) and fails now is not broken by it. */
-static const struct proof_check *broken_by_us(
-        const struct proof_result *before, const struct proof_result *now, const uint8_t leaf[32])
-{
-    for (size_t i = 0; i < now->n; i++) {
-        if (now->checks[i].state != PROOF_FAILED)
-            continue;
-        for (size_t j = 0; j < before->n; j++)
-            if (before->checks[j].port == now->checks[i].port &&
-                    before->checks[j].sni == now->checks[i].sni &&
-                    name_equal(&before->checks[j].name, &now->checks[i].name) &&
-                    handshake_worked(&before->checks[j]) &&
-                    memcmp(before->checks[j].leaf_sha256, leaf, 32) != 0)
-                return &now->checks[i];
-    }
-    return NULL;
-}
 
 static struct err *roll_back(struct node_run *run, size_t i, const struct proof_check *broken)
         MAY_SUSPEND;
@@ -266,7 +273,8 @@ static struct err *settle_item(struct node_run *run, size_t i, const struct err 
     if (reload_error != NULL)
         node->error = err_advise(ERR(err_kind(reload_error), "%s", err_text(reload_error)), "%s",
                 err_advice(reload_error) != NULL ? err_advice(reload_error) : "see ejabberd's log");
-    else if ((broken = broken_by_us(
+    /* What worked with the newest certificate and fails now is not broken by it. */
+    else if ((broken = find_broken(
                       &run->before[i], now, item->facts->generation.cert.leaf_sha256)) != NULL)
         err_ignore(roll_back(run, i, broken), "rolling back"); /* node->error says what happened */
     if (node->error == NULL)
