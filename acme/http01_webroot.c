@@ -168,7 +168,9 @@ struct err *http01_dir_check(const char *dir)
     AUTO_FD int dir_fd = -1;
     TRY(open_dir(dir, &dir_fd));
     int number = write_file(dir_fd, TEST_NAME, "certherd looks whether it may write here\n");
-    unlinkat(dir_fd, TEST_NAME, 0);
+    /* Where it can't be removed, tokens could not be either. */
+    if (unlinkat(dir_fd, TEST_NAME, 0) != 0 && number == 0)
+        number = errno;
     return number == 0 ? NULL : dir_failed(dir, number);
 }
 

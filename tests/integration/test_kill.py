@@ -37,10 +37,10 @@ class Point:
     nth: int
     label: str
 
-    def strike(self, site: Site, signal: str) -> tuple:
-        """A wrapper for Site.run. --seccomp-bpf would be faster, but no signal arrives with it."""
+    def strike(self, site: Site, what: str) -> tuple:
+        """A wrapper for Site.run; what: signal=… or error=…. --seccomp-bpf would be faster, but no signal arrives with it."""
         path = ("-P", site.lab.dir / self.directory) if self.directory else ()
-        return ("strace", "-f", "-ttt", "-o", site.dir / "strace", *path, "-e", f"trace={self.call}", "-e", f"inject={self.call}:signal={signal}:when={self.nth}")
+        return ("strace", "-f", "-ttt", "-o", site.dir / "strace", *path, "-e", f"trace={self.call}", "-e", f"inject={self.call}:{what}:when={self.nth}")
 
     def __str__(self) -> str:
         return f"{self.call} {self.nth} {self.label}"
@@ -124,11 +124,11 @@ def leftovers(site: Site) -> list[str]:
     return [str(path) for path in files if path.name.endswith(".tmp") or path.parent.name in ("journal", "acme-challenge", "pending")]
 
 
-def strike(area: Range, point: Point, signal: str, command: str = "renew"):
+def strike(area: Range, point: Point, what: str, command: str = "renew"):
     """Runs into the point: the site, how it ended, orders that the CA has seen, and whether the order is known."""
     site = area.site()
     mark = site.stage.ca.mark()
-    result = site.run(command, wrapper=point.strike(site, signal), env=ONE_THREAD)
+    result = site.run(command, wrapper=point.strike(site, what), env=ONE_THREAD)
     pems = list(site.live.glob("*.pem"))
     assert [path.name for path in pems] == [f"{HOST}.pem"] and is_pair(pems[0].read_text()), f"{point}: no valid pair"
     return site, mark, result, site.stage.ca.orders(mark), order_is_known(site)
@@ -148,14 +148,14 @@ def resume(site: Site, point: Point, mark: int, orders: int) -> None:
 
 def kill_at(area: Range, point: Point) -> bool:
     """Whether the point was met (a race more or less, and a run may have fewer calls than the recorded one)."""
-    site, mark, result, orders, known = strike(area, point, "KILL")
+    site, mark, result, orders, known = strike(area, point, "signal=KILL")
     # The one window: the CA was asked for the order, and its answer not stored.
     resume(site, point, mark, 1 if known or orders == 0 else 2)
     return result.status != 0
 
 
 def terminate_at(area: Range, point: Point, command: str = "renew") -> bool:
-    site, mark, result, orders, known = strike(area, point, "TERM", command)
+    site, mark, result, orders, known = strike(area, point, "signal=TERM", command)
     log = (site.dir / "strace").read_text()
     sent = re.search(r"^\d+ +([\d.]+) --- SIGTERM", log, re.MULTILINE)
     if sent:
@@ -170,15 +170,26 @@ def terminate_at(area: Range, point: Point, command: str = "renew") -> bool:
     return sent is not None
 
 
+def fails_at(area: Range, point: Point) -> bool:
+    """The disk is broken or full at this moment: never a silent failure, never a lost order."""
+    site, mark, result, orders, known = strike(area, point, "error=EIO")
+    met = "(INJECTED)" in (site.dir / "strace").read_text()
+    assert result.status in (0, 1, 3, 4), f"{point}: {result}"
+    assert result.status == 0 or "Input/output error" in result.out + result.err, f"{point}: {result}"
+    # What could not be stored of an order may cost another one.
+    resume(site, point, mark, 1 if known or orders == 0 else 2)
+    return met
+
+
 def chosen(points: list[Point], per_label: int) -> list[Point]:
     """Of each sort the first, the last, and some between."""
     sorts: dict = {}
     for point in points:
         sorts.setdefault((point.call, point.label), []).append(point)
     result = []
-    for alike in sorts.values():
-        step = max(1, (len(alike) - 1) / max(1, per_label - 1))
-        result += {alike[round(n * step)]: None for n in range(per_label) if round(n * step) < len(alike)}
+    for (_, label), alike in sorts.items():
+        n = min(len(alike), 6 * per_label if label == "CA" else per_label)
+        result += [alike[round(i * (len(alike) - 1) / max(1, n - 1))] for i in range(n)]
     return result
 
 
@@ -235,16 +246,21 @@ def test_agent_terminated(area):
     sweep(short(area.points)[3:12:4], lambda point: terminate_at(area, point, "run"))
 
 
-def test_killed_when_nothing_is_due_afterwards(area):
-    """A renewal that only --force asked for: what it left goes all the same."""
+@pytest.mark.parametrize("during", ["probe", "order"])
+def test_killed_in_a_forced_renewal(area, during):
+    """Nothing is due afterwards: what it left goes all the same, and the order that was begun is gone on with."""
     site = area.site()
     assert site.run("renew").status == 0
-    point = next(p for p in short(area.points) if p.label == "acme-challenge/TOKEN" and p.nth > 1)
-    assert site.run("renew", "--force", wrapper=point.strike(site, "KILL"), env=ONE_THREAD).status != 0
+    before, mark = site.pem().read_text(), site.stage.ca.mark()
+    tokens = [point for point in area.points if (point.call, point.label) == ("renameat", "acme-challenge/TOKEN")]
+    point = tokens[4] if during == "probe" else tokens[-1]
+    assert site.run("renew", "--force", wrapper=point.strike(site, "signal=KILL"), env=ONE_THREAD).status != 0
     assert site.tokens() != []
     result = site.run("renew")
-    assert result.status == 0 and "issued" not in result.out, result
-    assert site.tokens() == [] and list((site.state / "journal").iterdir()) == []
+    assert result.status == 0, result
+    assert leftovers(site) == []
+    assert site.stage.ca.orders(mark) == (1 if during == "order" else 0)
+    assert (site.pem().read_text() != before) == (during == "order")
 
 
 @pytest.mark.deep
@@ -255,3 +271,8 @@ def test_killed_anywhere(area):
 @pytest.mark.deep
 def test_terminated_anywhere(area):
     sweep(chosen(area.points, 3), lambda point: terminate_at(area, point))
+
+
+@pytest.mark.deep
+def test_broken_disk_anywhere(area):
+    sweep([point for point in chosen(area.points, 2) if point.directory], lambda point: fails_at(area, point))
