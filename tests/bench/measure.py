@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run of one client, and what it cost: time from our clock, connections and packets from the
-line, requests from the CA's log, CPU seconds and memory from the kernel.
+"""One run of one client, and what it cost: time, CPU seconds and memory by stopwatch.c, connections
+and packets from the line, requests from the CA's log.
 """
 
 import os
-import resource
 import statistics
-import time
+import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from tests.lab.base import LabError
 from tests.lab.link import Distance
+
+SOURCE = Path(__file__).with_name("stopwatch.c")
 
 
 @dataclass
@@ -19,12 +20,12 @@ class Cost:
     """Of one run, or of several as medians."""
 
     wall: float
+    cpu: float
+    memory: float  # MiB, of the largest process
     requests: float
     connections: float
     client_hellos: float
     flights: float
-    cpu: float
-    memory: float  # MiB, of the largest process
 
 
 class RunFailed(Exception):
@@ -35,48 +36,44 @@ def median(costs: list[Cost]) -> Cost:
     return Cost(*(statistics.median(getattr(c, f.name) for c in costs) for f in fields(Cost)))
 
 
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _stopwatch(directory: Path) -> Path:
+    program = directory / "stopwatch"
+    if not program.exists():
+        subprocess.run(["cc", "-std=gnu17", "-O2", "-o", program, SOURCE], check=True)
+    return program
 
 
-def _peak_memory(report: Path) -> float:
-    """What time(1) wrote. It starts the client with a small memory image; as a child of this
-    program the client would inherit the peak of Python.
-    """
-    return int(report.read_text().split()[-1]) / 1024
-
-
-def run(stage: Distance, command: list, *, timeout: float, good: tuple[int, ...] = (0,)) -> Cost:
+def run(stage: Distance, command: list, *, timeout: float) -> Cost:
     """Runs a command near, with everything counted from its start to its end."""
     lab, ca = stage.near.lab, stage.far.ca
-    report = lab.dir / "time"
+    report, stopwatch = lab.dir / "stopwatch.report", _stopwatch(lab.dir)
     mark = ca.mark()
     stage.link.reset()
-    cpu, start = _cpu(), time.monotonic()
     try:
-        done = lab.run(
-            ["/usr/bin/time", "-q", "-f", "%M", "-o", report, *command],
-            check=False,
-            timeout=timeout,
-        )
+        done = lab.run([stopwatch, report, *command], check=False, timeout=timeout)
     except LabError as error:
         raise RunFailed(str(error)) from None
-    wall, cpu = time.monotonic() - start, _cpu() - cpu
-    if done.returncode not in good:
+    if done.returncode != 0:
         raise RunFailed(f"exit status {done.returncode}\n{(done.stdout + done.stderr)[-3000:]}")
     traffic = stage.link.traffic()
+    _, wall, cpu, memory = report.read_text().split()
     return Cost(
-        wall=wall,
+        wall=float(wall),
+        cpu=float(cpu),
+        memory=int(memory) / 1024,
         requests=len(ca.requests(mark)),
         connections=traffic.connections,
         client_hellos=traffic.client_hellos,
         flights=traffic.flights,
-        cpu=cpu,
-        memory=_peak_memory(report),
     )
 
 
 def load() -> str:
     """How busy the machine is."""
     return f"{os.getloadavg()[0]:.2f}"
+
+
+def machine() -> str:
+    with open("/proc/cpuinfo", encoding="ascii") as info:
+        model = next((x.partition(":")[2].strip() for x in info if x.startswith("model name")), "?")
+    return f"{os.cpu_count()} CPUs ({model}), load average {load()}"

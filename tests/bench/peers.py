@@ -3,11 +3,17 @@
 waiting that it can be talked out of. All of them trust the CA by the system's trust store.
 """
 
+import copy
+import hashlib
+import json
+import os
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from tests.lab import certs
 from tests.lab.link import Distance
 from tests.lab.site import program
 from tests.lab.standard import host_set
@@ -15,12 +21,36 @@ from tests.lab.standard import host_set
 HOOK = Path(__file__).with_name("uacme-hook.sh")
 
 
+@dataclass
+class Stored:
+    """A certificate that a client is made to believe it has obtained."""
+
+    host: str
+    leaf: str
+    issuer: str
+    key: str
+
+    @property
+    def chain(self) -> str:
+        return self.leaf + self.issuer
+
+
+def stored(hosts: list[str]) -> list[Stored]:
+    """One for each host, with its components, far from its end."""
+    authority = certs.make(["certherd bench CA"], ca=True, days=3650)
+    issuer = certs.cert_pem(authority[0])
+    made = [(host, certs.make(host_set(host), issuer=authority, days=89)) for host in hosts]
+    return [Stored(h, certs.cert_pem(cert), issuer, certs.key_pem(key)) for h, (cert, key) in made]
+
+
 class Peer:
     """One installation of one client, in a directory of its own, that has no account yet."""
 
     name = ""
-    runs = 3  # as many are needed for a median
-    timeout = 600
+    runs = 3
+    runs_twenty = 3  # of the long case
+    lineages = 1000  # for the case that nothing is due
+    timeout = 900
 
     def __init__(self, stage: Distance, directory: Path):
         self.stage, self.dir = stage, directory
@@ -49,6 +79,22 @@ class Peer:
         """Where the certificate is then."""
         raise NotImplementedError
 
+    def store(self, template: str, certificates: list[Stored]) -> None:
+        """Puts certificates where it keeps them, in the form of that of the host `template`, which it
+        has really obtained. Clients without a store of their own have no such method.
+        """
+        raise NotImplementedError
+
+    def renew(self, hosts: list[str]) -> list:
+        """The command that renews what is due."""
+        script = self.dir / "script"
+        script.write_text("\n".join(["set -e", *map(self.renewal, hosts)]) + "\n")
+        return ["/bin/sh", script]
+
+    def renewal(self, host: str) -> str:
+        """A line of shell that renews one if it is due."""
+        raise NotImplementedError
+
 
 def shell(*words) -> str:
     return shlex.join(map(str, words)) + " >/dev/null"
@@ -58,7 +104,8 @@ class Certherd(Peer):
     """One command for all hosts; with the checks that it makes by default, without ejabberd."""
 
     name = "certherd"
-    runs = 5
+    runs = runs_twenty = 5
+    timeout = 60
     skip: tuple[str, ...] = ()
 
     def configure(self, hosts: list[str]) -> Path:
@@ -85,16 +132,49 @@ class Certherd(Peer):
     def issued(self, host: str) -> Path:
         return self.dir / f"live/{host}.pem"
 
+    def renew(self, hosts: list[str]) -> list:
+        return self.issue(hosts, new_account=False)
+
+    def store(self, template: str, certificates: list[Stored]) -> None:
+        lineages = self.dir / "state/lineages"
+        manifest = json.loads((lineages / template / "1/manifest.json").read_text())
+        state = (lineages / template / "state.json").read_text()
+        for c in certificates:
+            directory = lineages / c.host / "1"
+            directory.mkdir(parents=True)
+            _write(directory / "key.pem", c.key, 0o600)
+            _write(directory / "chain.pem", c.chain, 0o600)
+            _write(directory / "manifest.json", json.dumps(self._manifest(manifest, c)), 0o600)
+            _write(lineages / c.host / "state.json", state, 0o600)
+            _write(self.issued(c.host), c.chain + c.key, 0o640)
+
+    @staticmethod
+    def _manifest(template: dict, c: Stored) -> dict:
+        made = copy.deepcopy(template)
+        for name, text in (("key.pem", c.key), ("chain.pem", c.chain), ("joined", c.chain + c.key)):
+            entry = made["files"][name]
+            entry |= {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+            entry |= {"size": len(text)} if "size" in entry else {}
+        return made | {"names": host_set(c.host)}
+
 
 class CertherdUnchecked(Certherd):
     """The same without its look at DNS and the probe of each name, which the others don't make."""
 
     name = "certherd, no checks"
+    lineages = 0
     skip = ("dns", "address", "http")
+
+
+def _write(path: Path, text: str, mode: int = 0o644) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
 
 
 class Uacme(Peer):
     name = "uacme"
+    runs_twenty = 1
 
     def _uacme(self, *words) -> str:
         return shell("uacme", "-c", self.dir, "-a", self.url, "-t", "EC", *words)
@@ -111,47 +191,91 @@ class Uacme(Peer):
     def issued(self, host: str) -> Path:
         return self.dir / f"{host}/cert.pem"
 
+    def store(self, template: str, certificates: list[Stored]) -> None:
+        for c in certificates:
+            _write(self.issued(c.host), c.chain)
+            _write(self.dir / f"private/{c.host}/key.pem", c.key, 0o600)
+
+    def renewal(self, host: str) -> str:
+        # Exit status 1: it is not due.
+        return f"{self.certificate(host)[0]} && exit 9 || [ $? -eq 1 ]"
+
 
 class Certbot(Peer):
     name = "certbot"
-    runs = 2
+    runs_twenty = 1
+
+    def _places(self) -> list[str]:
+        return [f"--{kind}-dir={self.dir / kind}" for kind in ("config", "work", "logs")]
 
     def certificate(self, host: str) -> list[str]:
         names = [word for name in host_set(host) for word in ("-d", name)]
-        places = [f"--{kind}-dir={self.dir / kind}" for kind in ("config", "work", "logs")]
         return [
             shell(
                 *("certbot", "certonly", "-n", "--agree-tos", "--register-unsafely-without-email"),
-                *("--server", self.url, *places, "--webroot", "-w", self.web_root, *names),
+                *("--server", self.url, *self._places(), "--webroot", "-w", self.web_root, *names),
             )
         ]
 
     def issued(self, host: str) -> Path:
         return self.dir / f"config/live/{host}/fullchain.pem"
 
+    def store(self, template: str, certificates: list[Stored]) -> None:
+        config = self.dir / "config"
+        renewal = (config / f"renewal/{template}.conf").read_text()
+        for c in certificates:
+            _write(config / f"renewal/{c.host}.conf", renewal.replace(template, c.host))
+            texts = {"cert": c.leaf, "chain": c.issuer, "fullchain": c.chain, "privkey": c.key}
+            (config / f"live/{c.host}").mkdir()
+            for name, text in texts.items():
+                _write(config / f"archive/{c.host}/{name}1.pem", text, 0o600)
+                target = f"../../archive/{c.host}/{name}1.pem"
+                os.symlink(target, config / f"live/{c.host}/{name}.pem")
+
+    def renew(self, hosts: list[str]) -> list:
+        return ["certbot", "renew", "-n", "--no-random-sleep-on-renew", *self._places()]
+
 
 class Lego(Peer):
     name = "lego"
 
-    def certificate(self, host: str) -> list[str]:
+    runs_twenty = 2
+    lineages = 100
+
+    def _lego(self, host: str, command: str) -> list[str]:
         names = [word for name in host_set(host) for word in ("-d", name)]
         return [
             shell(
                 *("lego", "--server", self.url, "--email", "admin@example.test", "--accept-tos"),
                 *("--path", self.dir, "--key-type", "ec256"),
-                *("--http", "--http.webroot", self.web_root, *names, "run"),
+                *("--http", "--http.webroot", self.web_root, *names, command),
             )
         ]
 
+    def certificate(self, host: str) -> list[str]:
+        return self._lego(host, "run")
+
+    def renewal(self, host: str) -> str:
+        return self._lego(host, "renew")[0]
+
     def issued(self, host: str) -> Path:
         return self.dir / f"certificates/{host}.crt"
+
+    def store(self, template: str, certificates: list[Stored]) -> None:
+        note = (self.dir / f"certificates/{template}.json").read_text()
+        for c in certificates:
+            path = self.issued(c.host)
+            for suffix, text in ((".crt", c.chain), (".issuer.crt", c.issuer), (".key", c.key)):
+                _write(path.with_name(c.host + suffix), text, 0o600)
+            _write(path.with_name(c.host + ".json"), note.replace(template, c.host), 0o600)
 
 
 class AcmeTiny(Peer):
     """It wants its keys and requests made for it, so openssl makes them within the run."""
 
     name = "acme-tiny"
-    runs = 2
+    runs_twenty = 1
+    lineages = 0
 
     def register(self) -> list[str]:
         return [shell(*"openssl ecparam -genkey -noout -name prime256v1 -out".split(), self._key())]
@@ -179,4 +303,4 @@ class AcmeTiny(Peer):
 
 
 PEERS: tuple[type[Peer], ...] = (Certherd, CertherdUnchecked, Lego, Uacme, Certbot, AcmeTiny)
-QUICK = (Certherd, CertherdUnchecked, Uacme)
+QUICK = (Certherd, CertherdUnchecked, Lego, Uacme)
