@@ -78,7 +78,7 @@ class Watched:
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.screen, self.raw, self.shown = Screen(rows, columns), "", []
-        self.process = site.start(*arguments, env={"TERM": "xterm"} | environment, stdout=stdout or slave, stderr=slave)
+        self.process = site.start(*arguments, env={"TERM": "xterm", "NO_COLOR": ""} | environment, stdout=stdout or slave, stderr=slave)
         os.close(slave)
         with open(master, "rb", buffering=0) as terminal:
             self._watch(terminal)
