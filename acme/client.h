@@ -27,9 +27,8 @@ struct acme_client_options {
     const struct strv *extra_hosts; /* other hosts that the CA's URLs may have; or NULL */
     const char *cache_path;   /* file for the directory, so that a start needs one round trip less;
                                  NULL: none */
-    size_t nonces_per_second; /* fetched at most, after a burst of 10; 0: 20, the limit of Let's
-                                 Encrypt. Never more than 10 are asked for at once, so that 1000
-                                 leaves only that limit. It decides how fast many orders at once
+    size_t nonces_per_second; /* fetched at most; a tenth of them at once, at least 10. 0: 20, the
+                                 limit of Let's Encrypt. It decides how fast many orders at once
                                  go. */
     size_t max_new_orders;    /* newOrder requests at once; 0: 20 */
 };

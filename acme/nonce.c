@@ -34,6 +34,11 @@ void acme_nonces_init(struct acme_nonces *p, struct world *world, size_t per_sec
 {
     *p = (struct acme_nonces){.world = world, .wanted = wanted, .arg = arg};
     p->pace_ms = 1000 / (per_second > 0 ? per_second : ACME_NONCE_RATE);
+    p->burst = per_second / 10;
+    if (p->burst < ACME_NONCE_BURST)
+        p->burst = ACME_NONCE_BURST;
+    if (p->burst > ACME_NONCES_MAX)
+        p->burst = ACME_NONCES_MAX;
 }
 
 static void drop_oldest(struct acme_nonces *p, size_t count)
@@ -163,15 +168,15 @@ size_t acme_nonces_missing(struct acme_nonces *p)
     size_t coming = p->n + p->posts;
     size_t need = p->n_waiters + (p->announced > coming ? p->announced - coming : 0);
 
-    if (need > ACME_NONCE_FETCHES_MAX)
-        need = ACME_NONCE_FETCHES_MAX;
+    if (need > p->burst)
+        need = p->burst;
     return need > p->fetching ? need - p->fetching : 0;
 }
 
 int64_t acme_nonces_pace(struct acme_nonces *p)
 {
     struct mono now = world_mono(p->world);
-    uint64_t burst = (ACME_NONCE_FETCHES_MAX - 1) * p->pace_ms;
+    uint64_t burst = (p->burst - 1) * p->pace_ms;
 
     if (p->next_fetch.ms < now.ms)
         p->next_fetch = now;

@@ -11,8 +11,8 @@
 #define ACME_NONCE_LEN_MAX ((size_t)512)
 /* Let's Encrypt's limit for new-nonce: 20 a second with a burst of 10
  * (https://letsencrypt.org/docs/rate-limits/, 2026-08-05). */
-#define ACME_NONCE_FETCHES_MAX ((size_t)10)
-#define ACME_NONCE_RATE        ((size_t)20)
+#define ACME_NONCE_BURST ((size_t)10)
+#define ACME_NONCE_RATE  ((size_t)20)
 
 struct acme_nonce {
     char *text;
@@ -28,13 +28,14 @@ struct acme_nonces {
     size_t announced; /* requests to come */
     size_t fetching;  /* newNonce requests under way */
     size_t posts;     /* signed requests under way: each brings a nonce back */
+    size_t burst;     /* fetches at once */
     uint64_t pace_ms; /* between two fetches, once a burst is used up */
     struct mono next_fetch;
     void (*wanted)(void *arg); /* more may be missing now; must not suspend */
     void *arg;
 };
 
-/* per_second: fetches; 0: ACME_NONCE_RATE. */
+/* per_second: fetches; 0: ACME_NONCE_RATE. A tenth of it at once, at least ACME_NONCE_BURST. */
 void acme_nonces_init(struct acme_nonces *p, struct world *world, size_t per_second,
         void (*wanted)(void *arg), void *arg);
 /* Nobody may be waiting. */

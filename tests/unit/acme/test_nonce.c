@@ -251,8 +251,8 @@ static struct err *counting(void *arg)
     acme_nonces_announce(&s->pool, 1000);
     assert_int_equal(s->pool.announced, ACME_NONCES_MAX);
     s->pool.fetching = 0;
-    assert_int_equal(acme_nonces_missing(&s->pool), ACME_NONCE_FETCHES_MAX);
-    s->pool.fetching = ACME_NONCE_FETCHES_MAX;
+    assert_int_equal(acme_nonces_missing(&s->pool), ACME_NONCE_BURST);
+    s->pool.fetching = ACME_NONCE_BURST;
     assert_int_equal(acme_nonces_missing(&s->pool), 0);
     s->pool.fetching = s->pool.posts = 0;
     return NULL;
