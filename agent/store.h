@@ -125,7 +125,8 @@ struct store_install {
 enum store_installed { STORE_INSTALLED, STORE_ALREADY_THERE, STORE_WORSE };
 /* Derives the live file from the generation, by the rules of design 7 ("worse" keeps the live one;
  * *ret_why says why). The replaced file is kept as lineages/<host>/previous.pem for
- * store_live_roll_back(). */
+ * store_live_roll_back(). ERR_CONFIG where ejabberd could read the live file and not the new one
+ * (cert_dir without setgid). */
 struct err *store_live_install(struct store *store, const struct name *host, uint64_t generation,
         const struct store_install *install, enum store_installed *ret, char **ret_why)
         MAY_SUSPEND NODISCARD;

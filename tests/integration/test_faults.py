@@ -586,7 +586,6 @@ def test_token_directory_missing(site):
 
 def test_web_server_down(site):
     site.stage.web.stop()
-    mark = site.stage.ca.mark()
     try:
         fails(site, NONE, HOST, f"{MAIL4}", "port 80", "refused")
     finally:
