@@ -52,8 +52,8 @@ static inline int64_t mono_diff(struct mono later, struct mono earlier)
 #define WALL_TEXT_MAX 32
 /* "2026-11-22T12:42:41Z" (RFC 3339, seconds, UTC); returns text. */
 const char *wall_format(struct wall t, char text[WALL_TEXT_MAX]);
-/* RFC 3339 with fractions and offset, an instant of the years 0 to 9999 in UTC; false: not one, *ret
- * untouched. */
+/* RFC 3339 with fractions and offset, an instant of the years 0 to 9999 in UTC; false: not one,
+ * *ret untouched. */
 bool wall_parse(const char *text, struct wall *ret);
 /* IMF-fixdate of RFC 9110 5.6.7 ("Sun, 06 Nov 1994 08:49:37 GMT"); false: not one. */
 bool wall_parse_http(const char *text, struct wall *ret);
