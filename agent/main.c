@@ -14,7 +14,6 @@
 
 #include "agent/command.h"
 
-extern char **environ;
 
 struct signals {
     struct loop *loop;
