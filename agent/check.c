@@ -58,31 +58,64 @@ static const char *without_name(const struct name_check *check, const char *sent
                    : sentence;
 }
 
-static struct err *probe_family(struct probe *p, int family) MAY_SUSPEND;
-static struct err *probe_family(struct probe *p, int family)
+static void note_result(struct probe *p, const struct http01_probe_result *result)
 {
-    const struct addr *at = first_of_family(&p->check->dns, family);
-    struct http01_probe_result result = {0};
-
-    if (at == NULL)
-        return NULL;
-    TRY(http01_probe(p->http01, &p->check->dns.name, at, &result));
     p->check->n_probed++;
-    switch (result.verdict) {
+    switch (result->verdict) {
     case HTTP01_PROBE_OK:
         p->check->n_came_back++;
         break;
     case HTTP01_PROBE_OTHER:
         p->n_other++;
-        keep_first(&p->other, result.detail);
+        keep_first(&p->other, result->detail);
         break;
     case HTTP01_PROBE_UNREACHABLE:
         p->n_unreachable++;
-        keep_first(&p->unreachable, result.detail);
+        keep_first(&p->unreachable, result->detail);
         break;
     }
-    http01_probe_result_done(&result);
-    return NULL;
+}
+
+/* One address of the name. */
+struct address_probe {
+    struct http01 *http01;
+    const struct name *name;
+    const struct addr *at;
+    struct http01_probe_result result;
+};
+
+static struct err *probe_address(void *arg) MAY_SUSPEND;
+static struct err *probe_address(void *arg)
+{
+    struct address_probe *a = arg;
+
+    return http01_probe(a->http01, a->name, a->at, &a->result);
+}
+
+static struct err *probe_families(struct probe *p) MAY_SUSPEND;
+static struct err *probe_families(struct probe *p)
+{
+    static const int families[] = {AF_INET, AF_INET6};
+    struct address_probe probes[ARRAY_SIZE(families)];
+    struct fiber_group group;
+    size_t n = 0;
+
+    fiber_group_init(&group);
+    for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+        const struct addr *at = first_of_family(&p->check->dns, families[i]);
+        if (at == NULL)
+            continue;
+        probes[n] =
+                (struct address_probe){.http01 = p->http01, .name = &p->check->dns.name, .at = at};
+        fiber_group_spawn(&group, "probe", probe_address, &probes[n++]);
+    }
+    struct err *e = fiber_group_wait(&group);
+    for (size_t i = 0; i < n; i++) {
+        if (e == NULL)
+            note_result(p, &probes[i].result);
+        http01_probe_result_done(&probes[i].result);
+    }
+    return e;
 }
 
 /* ---- the verdict of one name ---- */
@@ -164,10 +197,8 @@ static struct err *check_by_probe(void *arg)
 {
     struct name_job *job = arg;
     struct probe p = {.http01 = job->request->http01, .check = job->check};
-    struct err *e = probe_family(&p, AF_INET);
+    struct err *e = probe_families(&p);
 
-    if (e == NULL)
-        e = probe_family(&p, AF_INET6);
     if (e == NULL)
         decide_by_probe(job->request->config, job->check, &p);
     free(p.other);
