@@ -40,7 +40,7 @@ def stored(hosts: list[str]) -> list[Stored]:
     authority = certs.make(["certherd bench CA"], ca=True, days=3650)
     issuer = certs.cert_pem(authority[0])
     made = [(host, certs.make(host_set(host), issuer=authority, days=89)) for host in hosts]
-    return [Stored(h, certs.cert_pem(cert), issuer, certs.key_pem(key)) for h, (cert, key) in made]
+    return [Stored(h, certs.cert_pem(c), issuer, certs.key_pem(key)) for h, (c, key) in made]
 
 
 class Peer:
@@ -49,6 +49,7 @@ class Peer:
     name = ""
     runs = 3
     runs_twenty = 3  # of the long case
+    far_twenty = True  # whether it is measured at the second distance too
     lineages = 1000  # for the case that nothing is due
     timeout = 900
 
@@ -175,6 +176,7 @@ def _write(path: Path, text: str, mode: int = 0o644) -> None:
 class Uacme(Peer):
     name = "uacme"
     runs_twenty = 1
+    far_twenty = False
 
     def _uacme(self, *words) -> str:
         return shell("uacme", "-c", self.dir, "-a", self.url, "-t", "EC", *words)
@@ -204,6 +206,7 @@ class Uacme(Peer):
 class Certbot(Peer):
     name = "certbot"
     runs_twenty = 1
+    far_twenty = False
 
     def _places(self) -> list[str]:
         return [f"--{kind}-dir={self.dir / kind}" for kind in ("config", "work", "logs")]
@@ -239,7 +242,7 @@ class Certbot(Peer):
 class Lego(Peer):
     name = "lego"
 
-    runs_twenty = 2
+    runs_twenty = 1
     lineages = 100
 
     def _lego(self, host: str, command: str) -> list[str]:
@@ -275,6 +278,7 @@ class AcmeTiny(Peer):
 
     name = "acme-tiny"
     runs_twenty = 1
+    far_twenty = False
     lineages = 0
 
     def register(self) -> list[str]:

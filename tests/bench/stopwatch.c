@@ -3,8 +3,8 @@
 //
 //     stopwatch REPORT COMMAND...
 //
-// The report is one line: exit status, seconds, CPU seconds, peak memory in KiB of the largest of its
-// processes. Small itself, since a program inherits the peak of whoever starts it.
+// The report is one line: exit status, seconds, CPU seconds, peak memory in KiB of the largest of
+// its processes. Small itself, since a program inherits the peak of whoever starts it.
 
 #define _GNU_SOURCE
 #include <stdio.h>

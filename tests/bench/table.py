@@ -85,7 +85,8 @@ def _idle(all_results: list[Results]) -> str:
         for (case, lineages), costs in results.costs.items():
             if case == "idle":
                 c = median(costs)
-                row = [results.name, str(lineages), f"{c.wall:.2f}", f"{c.wall * 1000 / lineages:.2f}"]
+                each = f"{c.wall * 1000 / lineages:.2f}"
+                row = [results.name, str(lineages), f"{c.wall:.2f}", each]
                 rows.append(row + [f"{c.requests:.0f}", f"{c.cpu:.2f}", f"{c.memory:.1f}"])
     return f"Nothing due\n{_align(rows)}" if len(rows) > 1 else ""
 
