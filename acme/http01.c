@@ -3,6 +3,10 @@
  * The solver. A token is in the table from before it is published until after it was taken away,
  * and the journal on disk is never behind the files: table, journal, file; and back in the opposite
  * order. Names presented at once share one rewrite of the journal.
+ *
+ * What the journal of a killed run lists is put into the table without an answer and stays in its
+ * place: an order that is gone on with presents the same tokens again, and the CA may be looking
+ * at them this very moment. What nobody has presented by the end of the run is removed then.
  */
 #include "acme/http01.h"
 
@@ -50,6 +54,23 @@ static void table_drop(struct http01 *h, const char *token)
     free(t->answer);
     *t = h->tokens[--h->n_tokens];
     h->version++;
+}
+
+/* A token of an earlier run: on disk perhaps, but not presented in this one. */
+static bool is_left_behind(const struct http01_token *t)
+{
+    return t->answer == NULL;
+}
+
+static void table_put_left_behind(struct http01 *h, const struct strv *tokens)
+{
+    for (size_t i = 0; i < tokens->n; i++) {
+        if (find(h, tokens->v[i]) != NULL)
+            continue;
+        h->tokens = mem_realloc_array(h->tokens, h->n_tokens + 1, sizeof(*h->tokens));
+        h->tokens[h->n_tokens] = (struct http01_token){0};
+        snprintf(h->tokens[h->n_tokens++].token, ACME_TOKEN_MAX, "%s", tokens->v[i]);
+    }
 }
 
 /* ---- journal ---- */
@@ -157,7 +178,7 @@ static struct err *verify(void *arg, const struct acme_challenge *challenge) MAY
 static struct err *verify(void *arg, const struct acme_challenge *challenge)
 {
     struct http01 *h = arg;
-    if (find(h, challenge->token) == NULL)
+    if (http01_answer(h, challenge->token) == NULL)
         return http01_present(h, challenge->token, challenge->key_authorization);
     if (h->token_dir == NULL)
         return NULL;
@@ -193,6 +214,7 @@ struct addr http01_address(const struct http01 *h)
 struct open_work {
     const char *dir;
     const char *journal_path;
+    struct strv left_behind;
 };
 
 static struct err *sweep_work(void *arg)
@@ -204,10 +226,10 @@ static struct err *sweep_work(void *arg)
 
 static struct err *open_work(void *arg)
 {
-    const struct open_work *work = arg;
+    struct open_work *work = arg;
     TRY(http01_dir_check(work->dir));
     TRY(http01_journal_prepare(work->journal_path));
-    return sweep_work(arg);
+    return http01_journal_load(work->journal_path, &work->left_behind);
 }
 
 struct err *http01_sweep(const struct http01_options *options)
@@ -216,13 +238,34 @@ struct err *http01_sweep(const struct http01_options *options)
     return work.dir == NULL ? NULL : fiber_work(sweep_work, &work);
 }
 
+/* Taken from the end, since a removed entry is replaced by the last one. */
+struct err *http01_settle(struct http01 *h)
+{
+    bool dropped = false;
+    for (size_t i = h->n_tokens; i > 0; i--) {
+        if (i > h->n_tokens || !is_left_behind(&h->tokens[i - 1]))
+            continue;
+        char token[ACME_TOKEN_MAX];
+        memcpy(token, h->tokens[i - 1].token, sizeof(token));
+        struct file_work work = {.dir = h->token_dir, .token = token};
+        TRY_CTX(fiber_work(remove_work, &work), "removing the tokens of an earlier run");
+        table_drop(h, token);
+        dropped = true;
+    }
+    return dropped ? journal_sync(h) : NULL;
+}
+
 static struct err *start(struct http01 *h, const struct http01_options *options) MAY_SUSPEND;
 static struct err *start(struct http01 *h, const struct http01_options *options)
 {
     if (h->token_dir == NULL)
         return http01_respond(h, options);
     struct open_work work = {.dir = h->token_dir, .journal_path = h->journal_path};
-    return fiber_work(open_work, &work);
+    struct err *e = fiber_work(open_work, &work);
+    if (e == NULL)
+        table_put_left_behind(h, &work.left_behind);
+    strv_done(&work.left_behind);
+    return e;
 }
 
 struct err *http01_open(

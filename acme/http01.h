@@ -5,7 +5,7 @@
  *
  * In the web root another ACME client may work too (mailcow's empties the directory after each
  * run): verify() writes a lost token again. Foreign files are never touched; ours are journalled by
- * name in a file, so that a sweep at start removes what a crash left.
+ * name in a file, so that what a crash left is removed.
  */
 #pragma once
 
@@ -21,13 +21,14 @@ struct http01_options {
     const char
             *journal_path; /* file with one token name a line; rewritten before a token is made */
 };
-/* Starts the responder, or checks that token_dir can be written; sweeps tokens named in the
- * journal. ERR_CONFIG with the fix for a directory that is missing or not writable, a port that is
- * taken. Blocks on disk shortly. */
+/* Starts the responder, or checks that token_dir can be written; tokens named in the journal of a
+ * killed run stay until they are presented again, or http01_settle(). ERR_CONFIG with the fix for a
+ * directory that is missing or not writable, a port that is taken. Blocks on disk shortly. */
 struct err *http01_open(struct world *world, const struct http01_options *options,
         struct http01 **ret) MAY_SUSPEND NODISCARD;
-/* Only the sweep, for a start after which nothing may have to be validated: does nothing where the
- * journal is empty. */
+/* The end of a run: removes what an earlier one left and nobody has presented again. */
+struct err *http01_settle(struct http01 *h) MAY_SUSPEND NODISCARD;
+/* The same where http01_open() was not needed: does nothing if the journal is empty. */
 struct err *http01_sweep(const struct http01_options *options) MAY_SUSPEND NODISCARD;
 void http01_close(struct http01 *h);
 DEFINE_FREEP(struct http01, http01_close)

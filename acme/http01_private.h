@@ -56,5 +56,7 @@ struct err *http01_dir_check(const char *dir) NODISCARD;
 struct err *http01_journal_prepare(const char *path) NODISCARD;
 /* One name a line; NULL or "" removes the journal. */
 struct err *http01_journal_write(const char *path, const char *names) NODISCARD;
+/* The names in it; none if there is no journal. What is no token is left out. */
+struct err *http01_journal_load(const char *path, struct strv *ret) NODISCARD;
 /* Removes the files whose names are in the journal, then the journal. */
 struct err *http01_journal_sweep(const char *path, const char *dir) NODISCARD;

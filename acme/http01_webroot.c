@@ -193,7 +193,7 @@ struct err *http01_journal_write(const char *path, const char *names)
     return file_write(path, names, strlen(names), &options);
 }
 
-struct err *http01_journal_sweep(const char *path, const char *dir)
+struct err *http01_journal_load(const char *path, struct strv *ret)
 {
     AUTO_BUF struct buf text = BUF_INIT(JOURNAL_MAX);
     bool exists = false;
@@ -205,7 +205,16 @@ struct err *http01_journal_sweep(const char *path, const char *dir)
     for (char *line = strsep(&rest, "\n"); line != NULL; line = strsep(&rest, "\n")) {
         /* A journal that was damaged must not make us remove anything else. */
         if (base64url_is_token(line, 1, ACME_TOKEN_MAX - 1))
-            TRY(http01_file_remove(dir, line));
+            strv_add(ret, line);
     }
-    return file_remove(path);
+    return NULL;
+}
+
+struct err *http01_journal_sweep(const char *path, const char *dir)
+{
+    AUTO_STRV struct strv tokens = {0};
+    TRY(http01_journal_load(path, &tokens));
+    for (size_t i = 0; i < tokens.n; i++)
+        TRY(http01_file_remove(dir, tokens.v[i]));
+    return tokens.n == 0 ? NULL : file_remove(path);
 }

@@ -6,6 +6,7 @@
 #include <strings.h>
 
 /* Hosts being issued at once; the CA's limit on newOrder requests is kept by acme/client.c. */
+#define SWEEP_MS          ((int64_t)3000)
 #define ORDERS_AT_ONCE    ((size_t)20)
 #define SHARED_FAILURE_MS (10 * CLOCK_SEC)
 
@@ -88,7 +89,9 @@ void agent_sweep(struct agent *agent)
     AUTO_FREE char *journal = store_path(agent->store, "journal/http01");
     struct http01_options options = {
             .token_dir = agent->config->http01.token_dir, .journal_path = journal};
-    AUTO_ERR struct err *e = http01_sweep(&options);
+    FIBER_SHIELD(SWEEP_MS);
+    AUTO_ERR struct err *e =
+            agent->http01 != NULL ? http01_settle(agent->http01) : http01_sweep(&options);
 
     if (e != NULL && !err_is(e, ERR_CANCELED))
         log_warning("sweep", err_text(e), LOG_STR("do", err_advice(e)));

@@ -41,7 +41,8 @@ struct err *agent_open(struct world *world, struct config *config,
 void agent_close(struct agent *agent);
 DEFINE_FREEP(struct agent, agent_close)
 
-/* Takes away the tokens that a crash left, also when nothing is due. Never fails. */
+/* At the end of a run: takes away the tokens that an earlier one left and that nobody has presented
+ * again, also when nothing was due. Under a shield; never fails. */
 void agent_sweep(struct agent *agent) MAY_SUSPEND;
 /* The http-01 solver: web root, or our own responder. */
 struct err *agent_http01(struct agent *agent, struct http01 **ret) MAY_SUSPEND NODISCARD;

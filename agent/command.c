@@ -299,8 +299,6 @@ struct err *command_lock(struct command_context *context, struct agent *agent, b
                 "done, or stop it\n",
                 (long)holder, context->config->state_dir);
         context->exit_status = EXIT_LOCKED;
-    } else {
-        agent_sweep(agent);
     }
     return NULL;
 }

@@ -167,6 +167,8 @@ static struct err *plan_all(struct command_context *context, struct command_agen
         fiber_group_spawn(&group, open->hosts[i]->host.text, plan_host, &jobs[i]);
     }
     struct err *e = fiber_group_wait(&group);
+    if (context->line->probe)
+        agent_sweep(open->agent);
     report_pause(open->report);
     if (e == NULL)
         print_plans(context, jobs, open->n_hosts);

@@ -453,6 +453,7 @@ struct err *reconcile(struct agent *agent, const struct host *const *hosts, size
                 .agent = agent, .host = hosts[i], .options = options, .result = &results[i]};
     }
     struct err *e = run_jobs(agent, jobs, n);
+    agent_sweep(agent);
     for (size_t i = 0; i < n; i++) {
         key_free(jobs[i].key);
         host_facts_done(&jobs[i].facts);
