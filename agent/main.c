@@ -14,7 +14,6 @@
 
 #include "agent/command.h"
 
-
 struct signals {
     struct loop *loop;
     uv_signal_t *term, *interrupt;
