@@ -85,7 +85,9 @@ class Bench:
             for number in range(runs):
                 twenty = number < many
                 costs = self.insist(results, f"{rtt} ms", self.one_run, kind, rtt, twenty)
-                for case, cost in (costs or {}).items():
+                if costs is None:
+                    return
+                for case, cost in costs.items():
                     results.add((case, rtt), cost)
                     shown = f"{cost.wall:.2f} s, load {measure.load()}"
                     say(f"  {kind.name}, {case} at {rtt} ms: {shown}")
