@@ -23,7 +23,7 @@ packages_for()
     test)
         packages_for build
         packages_for lab
-        echo clang libc6-dbg python3-pytest python3-jsonschema faketime mandoc shellcheck clang-format
+        echo clang libc6-dbg python3-pytest python3-pytest-rerunfailures python3-jsonschema faketime mandoc shellcheck clang-format
         ;;
     deep)
         packages_for test

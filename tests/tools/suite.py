@@ -190,7 +190,8 @@ def run_meson(report: Report, name: str, build: Build, args) -> None:
 
 
 def pytest_command(args) -> list[str]:
-    return [PYTHON, "-m", "pytest", "-q", "-m", "deep or not deep" if args.deep else "not deep", "--rootdir", "tests", "-c", "tests/pytest.ini"]
+    return [PYTHON, "-m", "pytest", "-q", "-m", "deep or not deep" if args.deep else "not deep", "--rootdir", "tests", "-c", "tests/pytest.ini",
+            "--reruns", "1", "--only-rerun", "PebbleDeadlock"]
 
 
 def pytest_nodes(args) -> list[str]:
