@@ -23,7 +23,8 @@ packages_for()
     test)
         packages_for build
         packages_for lab
-        echo clang libc6-dbg python3-pytest python3-pytest-rerunfailures python3-jsonschema faketime mandoc shellcheck clang-format
+        echo clang libc6-dbg python3-pytest python3-pytest-rerunfailures python3-jsonschema mandoc shellcheck clang-format
+        echo strace faketime mount curl knot-dnsutils acme-tiny # what single tests call
         ;;
     deep)
         packages_for test
@@ -36,7 +37,7 @@ packages_for()
     bench)
         packages_for build
         packages_for lab
-        echo uacme certbot lego acme-tiny time
+        echo uacme certbot lego acme-tiny
         ;;
     lint)
         packages_for build
