@@ -232,6 +232,13 @@ bool command_line_parse(int argc, char **argv, struct command_line *ret, int *re
 
 /* ---- what commands share ---- */
 
+int command_exit_status(size_t good, size_t n)
+{
+    if (good == n)
+        return EXIT_GOOD;
+    return good > 0 ? EXIT_SOME_NOT_GOOD : EXIT_NONE_GOOD;
+}
+
 json_t *command_json(const char *name)
 {
     json_t *root = json_object();

@@ -67,6 +67,8 @@ bool command_line_parse(int argc, char **argv, struct command_line *ret, int *re
 
 /* ---- what commands share ---- */
 
+/* 0, 3 or 4: all, some or none of the hosts are good. */
+int command_exit_status(size_t good, size_t n);
 /* {"schema": "certherd/<name>/1"} */
 json_t *command_json(const char *name);
 /* Prints to stdout. Takes root. */

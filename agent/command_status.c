@@ -107,9 +107,7 @@ struct err *command_status(struct command_context *context)
         print_status(&out, &facts, &plan);
         json_push(list, status_json(&facts, &plan));
     }
-    context->exit_status = good == open.n_hosts ? EXIT_GOOD
-                           : good > 0           ? EXIT_SOME_NOT_GOOD
-                                                : EXIT_NONE_GOOD;
+    context->exit_status = command_exit_status(good, open.n_hosts);
     if (!context->line->json) {
         command_print(&out);
         return NULL;

@@ -294,7 +294,7 @@ static void print_verified(struct command_context *context, const struct verify_
             print_service(&out, &jobs[i].results[k], world_now(context->world));
         json_push(list, verify_json(&jobs[i]));
     }
-    context->exit_status = good == n ? EXIT_GOOD : good > 0 ? EXIT_SOME_NOT_GOOD : EXIT_NONE_GOOD;
+    context->exit_status = command_exit_status(good, n);
     json_put_int(root, "exit_status", context->exit_status);
     json_put(root, "hosts", list);
     if (context->line->json) {
